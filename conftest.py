@@ -1,0 +1,59 @@
+"""The front door: plugins and options. Nothing is computed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixtures import backends
+
+pytest_plugins = (
+    "fixtures.submission",
+    "fixtures.datasets",
+    "fixtures.engines",
+    "fixtures.case",
+    "fixtures.report.record",
+    "fixtures.seeds",
+)
+
+
+def _folder(value: str) -> Path:
+    path = Path(value)
+    if not path.is_dir():
+        raise pytest.UsageError(f"{value}: no such directory")
+    return path.resolve()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The suite's options, all under one heading of `pytest --help`."""
+    group = parser.getgroup("verify", "TensorRT verification suite")
+    group.addoption(
+        "--submission", type=_folder, metavar="DIR", help="verify the artifacts in DIR; without it the labs make them"
+    )
+    group.addoption(
+        "--backend",
+        action="append",
+        choices=("auto", *backends.NAMES),
+        help="build and run with this stack, and fail if it is missing; repeatable (default: auto, all there are)",
+    )
+    group.addoption("--photos", type=_folder, metavar="DIR", help="real photographs to calibrate and compare with")
+    group.addoption("--cifar10", type=_folder, metavar="DIR", help="CIFAR-10 as train/<class>/*, test/<class>/*")
+    group.addoption(
+        "--weights",
+        choices=("auto", "pretrained", "untrained"),
+        default="auto",
+        help="for the labs: pretrained where they can be had, else seeded and marked untrained (auto)",
+    )
+    group.addoption("--epochs", type=int, metavar="N", help="for lab 5: epochs of training")
+    group.addoption("--subset", type=int, metavar="N", help="for lab 5: train on N images only")
+    group.addoption(
+        "--input-seed", type=int, metavar="N", help="seed of the images that are compared (default: a fresh one)"
+    )
+    group.addoption(
+        "--suite-cache",
+        default=Path(__file__).parent / ".cache" / "verify",
+        metavar="DIR",
+        help="where engines and the labs' artifacts are kept (default: .cache/verify)",
+    )
+    group.addoption("--summary", type=Path, metavar="DIR", help="write the summary as Markdown and JSON to DIR")

@@ -1,0 +1,24 @@
+"""Lab 1: torchvision's ResNet-50, exported to ONNX, as an FP32 engine with a benchmark of 100 iterations."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.backends.base import Precision
+from fixtures.claims.engine import EngineClaims
+from fixtures.claims.onnx import OnnxClaims
+from fixtures.models import RESNET50
+
+
+@pytest.mark.lab1
+class TestResNet50(OnnxClaims, EngineClaims):
+    """The FP32 engine is the baseline of every later lab."""
+
+    lab = "lab1"
+    model = RESNET50
+    precisions = (Precision.FP32, Precision.TF32)
+    parity = 1e-3
+    liveliness = 0.02
+    # FP32 differs by the order of sums alone; TF32 rounds each factor to 10 bits of mantissa.
+    tolerance = {Precision.FP32: 1e-3, Precision.TF32: 2e-2}
+    sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0}
