@@ -48,6 +48,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--epochs", type=int, metavar="N", help="for lab 5: epochs of training")
     group.addoption("--subset", type=int, metavar="N", help="for lab 5: train on N images only")
     group.addoption(
+        "--accuracy-images", type=int, default=1000, metavar="N", help="test images that accuracy is measured on"
+    )
+    group.addoption(
         "--input-seed", type=int, metavar="N", help="seed of the images that are compared (default: a fresh one)"
     )
     group.addoption(

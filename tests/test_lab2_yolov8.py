@@ -1,0 +1,93 @@
+"""Lab 2: ultralytics' YOLOv8n at 640×640, FP32 against FP16: the same boxes, about twice as fast."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fixtures.accuracy import reference_outputs
+from fixtures.backends.base import Precision
+from fixtures.case import Case, read_graph
+from fixtures.claims.engine import built, compared
+from fixtures.claims.onnx import OnnxClaims
+from fixtures.claims.speedup import SpeedupClaims
+from fixtures.datasets import Photos
+from fixtures.detection import decode, matched, threshold_for
+from fixtures.graphs import dtype_of_weights
+from fixtures.messages import _
+from fixtures.models import YOLOV8N
+from fixtures.report.record import Record
+from fixtures.seeds import fresh_seed
+from fixtures.submission import Submission
+from fixtures.verdict import require
+
+PHOTOS = 4
+# ultralytics' own default confidence; below it nobody would draw a box.
+CONFIDENCE = 0.25
+# Untrained weights reach no such confidence: then the strongest anchors are compared.
+LEAST_ANCHORS = 60
+LEAST_OVERLAP = 0.9
+# Of the boxes drawn, at least this share must be found again at 90 % overlap with the same class.
+LEAST_MATCHED = {Precision.FP32: 0.99, Precision.TF32: 0.95, Precision.FP16: 0.9}
+
+
+@pytest.mark.lab2
+class TestYoloV8n(OnnxClaims, SpeedupClaims):
+    """FP32 (and what TensorRT calls so, TF32) and FP16 engines of one model."""
+
+    lab = "lab2"
+    model = YOLOV8N
+    precisions = (Precision.FP32, Precision.TF32, Precision.FP16)
+    baselines = (Precision.FP32, Precision.TF32)
+    parity = 1e-3
+    liveliness = 0.001
+    tolerance = {Precision.FP32: 1e-3, Precision.TF32: 5e-2, Precision.FP16: 1e-1}
+    sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0, Precision.FP16: 30.0}
+    rounds = 50
+
+    @pytest.mark.points(1)
+    def test_boxes_come_before_scores(self, submission: Submission, photos: Photos) -> None:
+        """The first four rows are box centres and sizes in pixels, the other eighty are scores from 0 to 1."""
+        path = read_graph(submission, self.lab, self.model.file).path
+        output = reference_outputs(path, [{"images": photos.batch(self.model, 1, 0)}], "output0")[0]
+        boxes, scores = output[:4], output[4:]
+        inside = float(np.mean((boxes > -64) & (boxes < 704)))
+        require(
+            float(boxes.max()) > 1.5 and inside > 0.99 and float(scores.min()) >= 0 and float(scores.max()) <= 1,
+            expected=_("rows 0–3 in pixels of a 640×640 image, rows 4–83 between 0 and 1"),
+            found=_("rows 0–3 in [{a:.3g}, {b:.3g}], rows 4–83 in [{c:.3g}, {d:.3g}]").format(
+                a=boxes.min(), b=boxes.max(), c=scores.min(), d=scores.max()
+            ),
+            look=_("export the detection head whole, boxes first, as ultralytics does"),
+        )
+
+    @pytest.mark.points(2)
+    def test_fp16_graph_is_fp16(self, submission: Submission) -> None:
+        """A graph handed in as FP16 holds its convolution weights in FP16."""
+        path = submission.optional(self.lab, "yolov8n_fp16.onnx")
+        read_graph(submission, self.lab, path.name)
+        found = dtype_of_weights(path)
+        require(
+            set(found) == {"float16"},
+            expected=_("every convolution weight float16"),
+            found=", ".join(f"{count} {name}" for name, count in found.items()),
+            look=_("convert the graph, do not rename it: onnxconverter_common.float16.convert_float_to_float16"),
+        )
+
+    @pytest.mark.points(3)
+    def test_boxes_match(self, case: Case, photos: Photos, record: Record, request: pytest.FixtureRequest) -> None:
+        """On real photographs the engine draws the boxes that ONNX Runtime FP32 draws."""
+        case.need_running()
+        batch = photos.batch(self.model, PHOTOS, fresh_seed(request.config))
+        result = compared(case, built(case, record), case.reference(), batch, self.tolerance[case.precision])
+        shares = []
+        for expected, found in zip(result.reference, result.found, strict=True):
+            threshold = threshold_for(expected, CONFIDENCE, LEAST_ANCHORS)
+            shares.append(matched(decode(expected, threshold), decode(found, threshold), LEAST_OVERLAP))
+        share, least = float(np.mean(shares)), LEAST_MATCHED[case.precision]
+        require(
+            share >= least,
+            expected=_("at least {least:.0%} of boxes matched").format(least=least),
+            found=f"{share:.1%}",
+            look=_("draw both sets of boxes on one photograph: are they shifted, rescaled, or of another class?"),
+        )

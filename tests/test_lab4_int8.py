@@ -1,0 +1,179 @@
+"""Lab 4: calibration data made of real images as the model takes them, and the INT8 engine it gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.accuracy import agreement, reference_outputs
+from fixtures.backends.base import CalibrationData, Precision
+from fixtures.backends.graph import to_int8_qdq
+from fixtures.calibration import CalibrationSet, own, read_set
+from fixtures.case import read_graph
+from fixtures.claims.speedup import SpeedupClaims
+from fixtures.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos
+from fixtures.graphs import read
+from fixtures.messages import _
+from fixtures.models import RESNET50
+from fixtures.seeds import fresh_seed
+from fixtures.submission import Submission
+from fixtures.verdict import require
+
+REGENERATE = "python3 labs/lab4_generate_calib_data.py --out DIR"
+# Fewer than this, and single images decide the scales.
+LEAST_IMAGES = 32
+LEAST_DISTINCT = 0.95
+# What ImageNet's mean and deviation make of the darkest and the brightest pixel, by channel.
+DARKEST = [(0 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+BRIGHTEST = [(1 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+MARGIN = 0.02
+# Neighbouring pixels of photographs differ by 0.1 to 0.3 of an image's deviation; of white noise by 1.13.
+ROUGHEST = 0.7
+OWN_IMAGES = 32
+HELD_IMAGES = 16
+# The scales of two good sets of a few dozen photographs differ by a few per cent at most layers.
+LARGEST_SCALE_RATIO = 1.5
+# Half the amplitude of the noise that good calibration leaves.
+LARGEST_SQNR_LOSS = 3.0
+
+
+@pytest.fixture(scope="module")
+def calibration(submission: Submission) -> CalibrationSet:
+    """The submitted calibration data, read once."""
+    return read_set(submission, RESNET50)
+
+
+@pytest.mark.lab4
+class TestCalibrationData:
+    """What is in `calibration_data/`, before anything is built with it."""
+
+    @pytest.mark.points(2)
+    def test_images_are_sound(self, calibration: CalibrationSet) -> None:
+        """Finite, not flat, and photographs, not noise."""
+        look = _("run {command} on a folder of photographs").format(command=REGENERATE)
+        require(calibration.finite, expected=_("finite pixels"), found=_("NaN or infinity"), look=look)
+        require(
+            calibration.flat == 0,
+            expected=_("no image of one colour"),
+            found=_("{count} of {images}").format(count=calibration.flat, images=calibration.images),
+            look=look,
+        )
+        require(
+            calibration.roughness <= ROUGHEST,
+            expected=_("photographs, whose neighbouring pixels are alike (at most {most})").format(most=ROUGHEST),
+            found=f"{calibration.roughness:.2f}",
+            look=_("random noise calibrates an engine that looks fast and answers wrong; {look}").format(look=look),
+        )
+
+    @pytest.mark.points(1)
+    def test_enough_images(self, calibration: CalibrationSet) -> None:
+        """Enough images, and not one image many times."""
+        require(
+            calibration.images >= LEAST_IMAGES,
+            expected=_("at least {least} images").format(least=LEAST_IMAGES),
+            found=str(calibration.images),
+            look=_("pass --count, and a folder with more photographs with --data"),
+        )
+        require(
+            calibration.distinct >= LEAST_DISTINCT * calibration.images,
+            expected=_("at least {least:.0%} of them distinct").format(least=LEAST_DISTINCT),
+            found=_("{distinct} of {images}").format(distinct=calibration.distinct, images=calibration.images),
+            look=_("a repeated image teaches the calibrator nothing new; add photographs"),
+        )
+
+    @pytest.mark.points(3)
+    def test_preprocessing_is_the_models(self, calibration: CalibrationSet) -> None:
+        """Scaled to 0–1, then mean and deviation, channels in RGB order."""
+        look = _("preprocess as for inference: resize, crop, RGB, / 255, - mean, / std; see labs/images.py")
+        channels = calibration.channels
+        low, high = [channel.low for channel in channels], [channel.high for channel in channels]
+        found = _("values from {low:.2f} to {high:.2f}").format(low=min(low), high=max(high))
+        require(
+            max(high) <= max(BRIGHTEST) + MARGIN and min(low) >= min(DARKEST) - MARGIN,
+            expected=_("values from {low:.2f} to {high:.2f}, as mean and deviation leave them").format(
+                low=min(DARKEST), high=max(BRIGHTEST)
+            ),
+            found=_("{range}: not divided by 255?").format(range=found),
+            look=look,
+        )
+        require(
+            min(low) < -MARGIN,
+            expected=_("negative values where pixels are darker than the mean"),
+            found=_("{range}: mean and deviation were not applied").format(range=found),
+            look=look,
+        )
+        require(
+            all(h <= b + MARGIN for h, b in zip(high, BRIGHTEST, strict=True))
+            and all(v >= d - MARGIN for v, d in zip(low, DARKEST, strict=True)),
+            expected=_("each channel within its own range, RGB: {ranges}").format(
+                ranges=", ".join(f"{d:.2f}…{b:.2f}" for d, b in zip(DARKEST, BRIGHTEST, strict=True))
+            ),
+            found=", ".join(f"{a:.2f}…{b:.2f}" for a, b in zip(low, high, strict=True)),
+            look=_("are the channels in BGR order, as OpenCV reads them? {look}").format(look=look),
+        )
+
+
+@pytest.mark.lab4
+class TestInt8(SpeedupClaims):
+    """ResNet-50 in INT8, calibrated with the submitted images."""
+
+    lab = "lab4"
+    model = RESNET50
+    precisions = (Precision.INT8,)
+    baselines = (Precision.FP32, Precision.TF32, Precision.FP16)
+    tolerance = {Precision.INT8: 2.0}
+    sqnr = {Precision.INT8: 5.0}
+
+    @pytest.mark.points(3)
+    def test_scales_are_plausible(
+        self, submission: Submission, calibration: CalibrationSet, photos: Photos, tmp_path: Path
+    ) -> None:
+        """The scales that these images give are those that the suite's own images give."""
+        path = read_graph(submission, "lab1", RESNET50.file).path
+        theirs = self._scales(path, calibration.data, tmp_path / "theirs.onnx")
+        ours = self._scales(path, own(photos, RESNET50, OWN_IMAGES, 1, tmp_path), tmp_path / "ours.onnx")
+        ratios = np.array([theirs[node] / ours[node] for node in ours if node in theirs])
+        middle = float(np.exp(np.median(np.abs(np.log(ratios)))))
+        require(
+            ratios.size == len(ours) and middle <= LARGEST_SCALE_RATIO,
+            expected=_("scales within {most:g} times of those from other photographs, at half the layers").format(
+                most=LARGEST_SCALE_RATIO
+            ),
+            found=_("{ratio:.2f} times").format(ratio=middle),
+            look=_("the images do not look to the model as photographs do: compare their preprocessing"),
+        )
+
+    @pytest.mark.points(3)
+    def test_int8_answers_as_well_as_it_could(
+        self,
+        submission: Submission,
+        calibration: CalibrationSet,
+        photos: Photos,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+    ) -> None:
+        """On held-out photographs, INT8 with these scales is as close to FP32 as with the suite's own."""
+        path = read_graph(submission, "lab1", RESNET50.file).path
+        held = photos.batch(RESNET50, HELD_IMAGES, fresh_seed(request.config))
+        feeds = [{"input": image[None]} for image in held]
+        exact = reference_outputs(path, feeds, "output")
+        decibels = []
+        for name, data in (("theirs", calibration.data), ("ours", own(photos, RESNET50, OWN_IMAGES, 1, tmp_path))):
+            quantized = tmp_path / f"{name}.onnx"
+            to_int8_qdq(path, data, quantized)
+            decibels.append(agreement(exact, reference_outputs(quantized, feeds, "output"), within=True).sqnr_db)
+        theirs, ours = decibels
+        require(
+            theirs >= ours - LARGEST_SQNR_LOSS,
+            expected=_("at least {least:.1f} dB between answers and quantization noise").format(
+                least=ours - LARGEST_SQNR_LOSS
+            ),
+            found=_("{found:.1f} dB, where the suite's own images give {ours:.1f} dB").format(found=theirs, ours=ours),
+            look=_("calibrate with images like those the model will see, preprocessed in the same way"),
+        )
+
+    def _scales(self, onnx: Path, data: CalibrationData, out: Path) -> dict[str, float]:
+        to_int8_qdq(onnx, data, out)
+        return {q.node: q.input_scale for q in read(out).quantized if q.input_scale is not None}
