@@ -1,0 +1,53 @@
+# `make verify` verifies the five labs; `make test` tests the suite itself. Each makes .venv on first use.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+# On a Jetson, torch and TensorRT are JetPack's own: the environment sees them, and no lock applies.
+ifeq ($(shell uname -m),aarch64)
+VENV_FLAGS := --system-site-packages
+REQUIREMENTS := requirements.txt
+else
+REQUIREMENTS := requirements.lock
+endif
+
+.PHONY: verify test test-slow test-jetpack bench lint lock clean
+
+verify: $(VENV)/ready
+	$(BIN)/python -m pytest --summary results $(ARGS)
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest tests/suite -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/ready
+	$(BIN)/python -m pytest tests/suite -m slow $(ARGS)
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
+
+bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks.overhead
+
+# JetPack 6.2's generation: Python 3.10, torch 2.3, NumPy 1.
+test-jetpack: .venv-jetpack/ready
+	.venv-jetpack/bin/python -m pytest tests/suite -m "not slow" $(ARGS)
+
+.venv-jetpack/ready: requirements.txt requirements-jetpack.txt
+	$(or $(PYTHON310),python3.10) -m venv .venv-jetpack
+	.venv-jetpack/bin/python -m pip install --quiet -r requirements.txt -c requirements-jetpack.txt
+	touch $@
+
+lock:
+	uv pip compile --universal --python-version 3.10 --no-header --no-emit-index-url --no-annotate --quiet \
+	  --upgrade requirements.txt requirements-dev.txt -o requirements.lock
+	sed -i '1i # What CI installs, for Python 3.10-3.13 on Linux. Made with: make lock' requirements.lock
+
+clean:
+	rm -rf $(VENV) .venv-jetpack .cache results
+
+$(VENV)/ready: $(REQUIREMENTS)
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(BIN)/python -m pip install --quiet -r $(REQUIREMENTS)
+	touch $@
