@@ -1,0 +1,1 @@
+"""Grading a class: many submissions, none trusted."""

@@ -1,0 +1,53 @@
+"""Showing the unprivileged user a folder that lies where only root can go, such as Python under /root.
+
+Root's sandbox runs under another user, who must reach what is bound into it. A private mount namespace
+binds those folders to a place that everybody can reach; it dies with the sandbox, and no mode is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+# Owns no file and runs no service: between systemd's dynamic users and `nobody`, which NFS gives files to.
+UNPRIVILEGED = 65_525
+# Only root writes to /run, so nobody else can put a link here.
+_STAGE = Path("/run/grading-stage")
+_SCRIPT = 'mount -a -T "$1" && shift && exec "$@"'
+
+
+def places(folders: Iterable[Path]) -> dict[Path, Path]:
+    """Where each folder that the unprivileged user cannot reach will be bound to."""
+    hidden = sorted({folder for folder in folders if not _reachable(folder)})
+    return {folder: _STAGE / str(number) for number, folder in enumerate(hidden)}
+
+
+def table(staged: dict[Path, Path]) -> bytes:
+    """An fstab for `mount -a` that makes the stage and binds the folders to it."""
+    _STAGE.mkdir(mode=0o755, exist_ok=True)
+    lines = [f"stage {_STAGE} tmpfs mode=0755,size=1m 0 0"]
+    lines += [f"{_quoted(folder)} {place} none rbind,X-mount.mkdir=0755 0 0" for folder, place in staged.items()]
+    return os.fsencode("\n".join(lines) + "\n")
+
+
+def command(table_fd: int | None) -> list[str]:
+    """What root puts before a command so that it runs unprivileged, on the stage if there is one."""
+    dropped = ["setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups", "--"]
+    if table_fd is None:
+        return dropped
+    # Read through the parent, so that the descriptor is not inherited by what runs inside.
+    return ["unshare", "--mount", "--", "sh", "-c", _SCRIPT, "sh", f"/proc/{os.getpid()}/fd/{table_fd}", *dropped]
+
+
+def _reachable(folder: Path) -> bool:
+    wanted = stat.S_IROTH | stat.S_IXOTH
+    if folder.stat().st_mode & wanted != wanted:
+        return False
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in folder.resolve().parents)
+
+
+def _quoted(path: Path) -> str:
+    """A path as fstab writes it: octal escapes for what separates its fields."""
+    return "".join(f"\\{ord(c):03o}" if c in " \t\n\\#" else c for c in str(path))
