@@ -18,6 +18,7 @@ from fixtures.graphs import read
 from fixtures.messages import _
 from fixtures.models import RESNET50
 from fixtures.seeds import fresh_seed
+from fixtures.stopwatch import CALIBRATING, spent
 from fixtures.submission import Submission
 from fixtures.verdict import require
 
@@ -162,7 +163,8 @@ class TestInt8(SpeedupClaims):
         decibels = []
         for name, data in (("theirs", calibration.data), ("ours", own(photos, RESNET50, OWN_IMAGES, 1, tmp_path))):
             quantized = tmp_path / f"{name}.onnx"
-            to_int8_qdq(path, data, quantized)
+            with spent(CALIBRATING):
+                to_int8_qdq(path, data, quantized)
             decibels.append(agreement(exact, reference_outputs(quantized, feeds, "output"), within=True).sqnr_db)
         theirs, ours = decibels
         require(
@@ -175,5 +177,6 @@ class TestInt8(SpeedupClaims):
         )
 
     def _scales(self, onnx: Path, data: CalibrationData, out: Path) -> dict[str, float]:
-        to_int8_qdq(onnx, data, out)
+        with spent(CALIBRATING):
+            to_int8_qdq(onnx, data, out)
         return {q.node: q.input_scale for q in read(out).quantized if q.input_scale is not None}
