@@ -1,21 +1,23 @@
-"""What the five labs share: options, weights, progress, the manifest beside an artifact, what to run next."""
+"""What the five labs share: options, progress, the manifest beside an artifact, what to run next."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 SCHEMA = 1
+DYNAMIC = "dynamic"
 _PACKAGES = ("torch", "torchvision", "ultralytics", "onnx", "onnxruntime", "onnxscript", "numpy", "pillow", "tensorrt")
 T = TypeVar("T")
 
@@ -35,6 +37,55 @@ def parser(description: str) -> argparse.ArgumentParser:
     result.add_argument("--data", type=Path, metavar="DIR", help="a folder of real images")
     result.add_argument("--seed", type=int, default=0, metavar="N", help="seeds weights, crops and shuffles")
     return result
+
+
+def batch_size(text: str) -> int | str:
+    """What `--batch` takes: a positive number, or "dynamic"."""
+    if text == DYNAMIC:
+        return DYNAMIC
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a positive number or "{DYNAMIC}", found {text!r}')
+    return int(text)
+
+
+def add_batch(to: argparse.ArgumentParser) -> None:
+    """Give a lab the option `--batch`."""
+    to.add_argument(
+        "--batch", type=batch_size, default=1, metavar="N", help=f"images in a batch of the graph, or '{DYNAMIC}'"
+    )
+
+
+def shapes_option(name: str, shape: Sequence[int], batch: int | str) -> str:
+    """trtexec's ` --shapes=` for a dynamic batch, of one image; nothing for a fixed one, which must not have it."""
+    return f" --shapes={name}:1x{'x'.join(map(str, shape))}" if batch == DYNAMIC else ""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a lab; what stops it is told in one message, never as a traceback.
+
+    A file is written whole or not at all, so an interrupted lab leaves the artifacts of the last complete run.
+    """
+    try:
+        main()
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        remedy = "check that --out is a folder you may write to, and that its disk has room"
+        raise stop(f"{error.strerror or error}{place}", remedy) from None
+    except MemoryError as error:
+        raise stop(f"out of memory: {error}", "close other programs, or give a smaller --batch") from None
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: no artifact was left half-written") from None
+
+
+def need(*modules: str) -> None:
+    """Import packages, or end with the one that is missing."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            package = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(name, name)
+            remedy = f"pip install {package} (on a Jetson: NVIDIA's own wheel of torch and torchvision)"
+            raise stop(f"this lab needs {package}: {error}", remedy) from error
 
 
 def sha256(path: Path) -> str:
@@ -57,13 +108,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a killed run leaves the old file or the new one, never half of one."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a killed run leaves the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

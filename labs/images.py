@@ -174,13 +174,19 @@ def find_photos(data: Path | None) -> list[Photo]:
     return [Photo(path, path.relative_to(data).as_posix()) for path in paths]
 
 
-def source_of(data: Path | None) -> str:
-    """What a manifest names as the images' source."""
-    return STAND_IN if data is None else str(data)
+def provenance(data: Path | None, photos: Sequence[Photo]) -> dict[str, Any]:
+    """What a manifest's `data` holds: the source, how many images were used, and each of them."""
+    return {
+        "source": STAND_IN if data is None else str(data),
+        "images": len(photos),
+        "photos": [photo.describe() for photo in photos],
+    }
 
 
-def choose(photos: Sequence[Photo], count: int, seed: int) -> list[Photo]:
-    """At most `count` photos, seeded; whole photographs come before crops."""
+def choose(photos: Sequence[Photo], count: int, seed: int, at_least: int = 1) -> list[Photo]:
+    """At most `count` photos, seeded; whole photographs come before crops. Fewer than `at_least` end the lab."""
+    if len(photos) < at_least:
+        raise stop(f"found {len(photos)} images, at least {at_least} are needed", "add images to the --data folder")
     shuffled = random.Random(seed).sample(photos, len(photos))
     return sorted(shuffled, key=lambda photo: photo.box is not None)[:count]
 
@@ -190,6 +196,11 @@ def stack(photos: Iterable[Photo], preprocessing: Preprocessing) -> npt.NDArray[
     import numpy as np
 
     return np.stack([preprocessing.apply(photo.open()) for photo in photos])
+
+
+def batches(photos: Sequence[Photo], preprocessing: Preprocessing, size: int) -> list[npt.NDArray[np.float32]]:
+    """All photos in batches of `size`, the last one perhaps smaller; for the few that statistics need."""
+    return [stack(photos[start : start + size], preprocessing) for start in range(0, len(photos), size)]
 
 
 def _stand_in() -> list[Photo]:
