@@ -87,7 +87,9 @@ class QuantizeActivation(nn.Module):
         if self.scale is None:
             self.amax.copy_(torch.maximum(self.amax, x.detach().float().abs().amax()))
             return x
-        return torch.fake_quantize_per_tensor_affine(x.float(), self.scale, 0, QMIN, QMAX)
+        if x.dtype != torch.float32:  # mixed precision; written so that no Cast is exported, which would block a fusion
+            x = x.float()
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, 0, QMIN, QMAX)
 
     def freeze(self) -> None:
         """Stop watching: from here the scale is a constant, as TensorRT needs it."""
@@ -113,7 +115,7 @@ class QuantizeWeight(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Weights with output channels first; the same shape back."""
         scale = self._scales(weight) if self.scale is None else self.scale
-        zero = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        zero = torch.zeros(weight.shape[0], dtype=torch.int32, device=weight.device)
         return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, QMIN, QMAX)
 
     def freeze(self, weight: Tensor) -> None:
