@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -235,3 +236,9 @@ _CONDITIONS: dict[str, Callable[[Any, Graph, Mapping[str, Any]], str | None]] = 
     "scale": _plane,
     "concatenation": _concatenation,
 }
+
+
+if __name__ == "__main__":
+    # python3 placement.py MODEL.onnx: where the table puts each node of any model.
+    nodes = place(Graph(Path(sys.argv[1])), read_table())
+    print(json.dumps({"layers": [node.describe() for node in nodes], "crossings": len(crossings(nodes))}, indent=1))

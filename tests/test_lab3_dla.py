@@ -1,0 +1,145 @@
+"""Lab 3: MobileNetV2 in FP16 with its layer information, and what a DLA would take of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fixtures import dla
+from fixtures.backends.base import Layer, Precision
+from fixtures.backends.trt_inspector import parse
+from fixtures.case import read_graph
+from fixtures.claims.onnx import OnnxClaims
+from fixtures.claims.speedup import SpeedupClaims
+from fixtures.layers import prove
+from fixtures.messages import _
+from fixtures.models import MOBILENET_V2
+from fixtures.strict_json import require_json
+from fixtures.submission import Submission
+from fixtures.verdict import Cause, fail, not_gradable, require
+
+# Of the convolutions that the layer information tells the precision of, at least so many must be in FP16. A builder
+# may keep a first layer of three channels in FP32 where that is faster.
+LEAST_IN_FP16 = 0.9
+
+
+@pytest.fixture
+def placement(submission: Submission) -> dla.Placement:
+    """The submitted placement."""
+    path = submission.require("lab3", "dla_placement.json")
+    try:
+        return dla.parse(require_json(path))
+    except ValueError as error:
+        fail(
+            expected=_("dla_placement.json as lab 3 lays it out"),
+            found=str(error),
+            look=_("run lab3_dla_fallback.py, which writes it"),
+        )
+
+
+@pytest.fixture
+def layer_info(submission: Submission) -> tuple[Layer, ...]:
+    """The layers in the submitted layer_info.json."""
+    path = submission.optional("lab3", "layer_info.json")
+    document = require_json(path)
+    try:
+        return parse(json.dumps(document)).layers
+    except ValueError as error:
+        fail(
+            expected=_("layer_info.json as trtexec --exportLayerInfo or the engine inspector writes it"),
+            found=str(error),
+            look=_("build with --profilingVerbosity=detailed --exportLayerInfo=layer_info.json"),
+        )
+
+
+@pytest.mark.lab3
+class TestMobileNetV2(OnnxClaims, SpeedupClaims):
+    """The FP16 engine, its layers, and the placement."""
+
+    lab = "lab3"
+    model = MOBILENET_V2
+    precisions = (Precision.FP32, Precision.TF32, Precision.FP16)
+    baselines = (Precision.FP32, Precision.TF32)
+    parity = 1e-3
+    liveliness = 0.02
+    tolerance = {Precision.FP32: 1e-3, Precision.TF32: 5e-2, Precision.FP16: 1e-1}
+    sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0, Precision.FP16: 30.0}
+
+    @pytest.mark.points(2)
+    def test_placement_names_every_layer(self, submission: Submission, placement: dla.Placement) -> None:
+        """Each convolution of the model is placed, and nothing that the model does not have."""
+        graph = read_graph(submission, "lab3", self.model.file)
+        missing = [name for name, _shape in graph.weights if name not in placement.devices]
+        require(
+            not missing,
+            expected=_("all {count} weighted layers placed").format(count=len(graph.weights)),
+            found=_("{count} missing: {names}").format(count=len(missing), names=", ".join(missing[:3])),
+            look=_("analyse the model that you hand in: run lab3_dla_fallback.py again"),
+        )
+
+    @pytest.mark.points(2)
+    def test_crossings_add_up(self, submission: Submission, placement: dla.Placement) -> None:
+        """The number of crossings is what the placement itself gives on this graph."""
+        path = read_graph(submission, "lab3", self.model.file).path
+        counted = dla.crossings(path, placement.devices)
+        require(
+            placement.crossings == counted,
+            expected=_("{count} tensors that cross between DLA and GPU").format(count=counted),
+            found=str(placement.crossings),
+            look=_("count each tensor once that a layer on one device writes and a layer on the other reads"),
+        )
+
+    @pytest.mark.points(4)
+    def test_placement_follows_the_table(self, submission: Submission, placement: dla.Placement) -> None:
+        """Each layer is where the support table of labs/dla_support.toml puts it."""
+        if placement.method != "table":
+            not_gradable(Cause.CANNOT_RUN, _("a builder with DLA cores placed these, and this machine has none"))
+        path = read_graph(submission, "lab3", self.model.file).path
+        try:
+            expected = dla.analyse(path)
+        except ValueError as error:
+            fail(
+                expected=_("a graph that the support table can be applied to"),
+                found=str(error),
+                look=_("polygraphy inspect model {file} --show layers").format(file=self.model.file),
+            )
+        differ = [name for name, device in expected.devices.items() if placement.devices.get(name) != device]
+        require(
+            not differ,
+            expected=", ".join(f"{name}: {expected.devices[name]}" for name in differ[:3]),
+            found=", ".join(f"{name}: {placement.devices.get(name, '–')}" for name in differ[:3]),
+            look=_("labs/dla_support.toml gives the rule for each operator, with its source"),
+        )
+
+    @pytest.mark.points(3)
+    def test_layer_information_is_fp16(self, layer_info: tuple[Layer, ...]) -> None:
+        """The layers of the submitted layer_info.json compute in FP16, as the engine is said to."""
+        proof = prove(layer_info, Precision.FP16)
+        known = sum(count for name, count in proof.counts.items() if name != "unknown")
+        require(
+            known > 0,
+            expected=_("layers with their data types"),
+            found=str(proof),
+            look=_("build with --profilingVerbosity=detailed"),
+        )
+        share = proof.counts.get("fp16", 0) / known
+        require(
+            share >= LEAST_IN_FP16,
+            expected=_("at least {least:.0%} of convolutions in FP16").format(least=LEAST_IN_FP16),
+            found=str(proof),
+            look=_("build with --fp16, and export the layers of that engine"),
+        )
+
+    @pytest.mark.points(2)
+    def test_layer_information_is_this_models(self, submission: Submission, layer_info: tuple[Layer, ...]) -> None:
+        """The layers carry the names of the submitted model's nodes."""
+        graph = read_graph(submission, "lab3", self.model.file)
+        text = "\n".join(layer.name for layer in layer_info)
+        named = [name for name, _shape in graph.weights if name in text]
+        require(
+            len(named) >= len(graph.weights) // 2,
+            expected=_("layers named after the model's {count} weighted nodes").format(count=len(graph.weights)),
+            found=_("{count} of them").format(count=len(named)),
+            look=_("export the layers of an engine built from the model that you hand in"),
+        )
