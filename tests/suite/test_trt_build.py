@@ -1,0 +1,440 @@
+"""Building with TensorRT: regimes, options, memory, faults. TensorRT-RTX stands in for the strongly typed builder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.backends import trt, trt_build, trt_network, trt_strong, trt_weak
+from fixtures.backends.base import BuildOptions, CalibrationData, Engine, Precision
+from fixtures.backends.trt import TensorRTBackend
+from fixtures.backends.trt_build import Plan
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = (2, 3, 32, 32)
+
+
+def write_model(path: Path, operator: str = "Relu") -> Path:
+    """A convolution and one operator after it, with a dynamic batch."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    kernel = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["input", "w"], ["c"], "first", pads=[1] * 4),
+        helper.make_node(operator, ["c"], ["output"], "second"),
+    ]
+    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 32, 32])
+    target = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 16, 32, 32])
+    held = helper.make_graph(nodes, "two", [source], [target], [numpy_helper.from_array(kernel, "w")])
+    model = helper.make_model(held, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> CalibrationData:
+    np.save(tmp_path / "batch_000.npy", np.random.default_rng(1).normal(size=(3, *SHAPE[1:])).astype(np.float32))
+    return CalibrationData("input", (tmp_path / "batch_000.npy",), "d1ge57")
+
+
+def run_apart(code: str, *arguments: Path | str, **environment: str) -> str:
+    """Run in a process of its own, as TensorRT's stand-ins must not stay in this one; all that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+STAND_IN = """
+    import pathlib, sys
+    import tensorrt_rtx
+    tensorrt_rtx.__version__ = "11.0.0"
+    sys.modules["tensorrt"] = tensorrt_rtx
+    from fixtures.backends import trt_build, trt_network, trt_strong
+    from fixtures.backends.base import BuildOptions, CalibrationData, Precision
+    folder = pathlib.Path(sys.argv[1])
+    shapes = {"input": (2, 3, 32, 32)}
+    def build(name, options):
+        with trt_strong.plan(folder / name, options, folder / "cache") as plan:
+            return trt_build.build(plan, options, folder / "cache" / "timing.cache")
+    def refused(name, options):
+        try:
+            build(name, options)
+        except ValueError as error:
+            print(error)
+        else:
+            sys.exit(f"{name} was taken")
+"""
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: no builder without a GPU"
+)
+
+
+@needs_rtx
+def test_the_strong_regime_builds_every_precision(model: Path, images: CalibrationData) -> None:
+    said = run_apart(
+        STAND_IN
+        + """
+    images = CalibrationData("input", (folder / "batch_000.npy",), "d1ge57")
+    for precision in Precision:
+        calibration = images if precision is Precision.INT8 else None
+        print(precision, len(build("model.onnx", BuildOptions(precision, shapes, calibration))))
+    print(sorted(path.name for path in (folder / "cache").iterdir()))
+    """,
+        model.parent,
+        POLYGRAPHY_USE_TENSORRT_RTX="1",
+    )
+    lines = said.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["fp32", "tf32", "fp16", "int8"]
+    assert all(int(line.split()[1]) > 10_000 for line in lines[:4])
+    assert lines[4:] == ["['timing.cache', 'timing.cache.lock']"], "nothing else is said, no rewritten graph is left"
+
+
+@needs_rtx
+def test_what_the_parser_refuses_is_named(model: Path) -> None:
+    write_model(model.parent / "odd.onnx", "Frobnicate")
+    (model.parent / "half.onnx").write_bytes(model.read_bytes()[:300])
+    said = run_apart(
+        STAND_IN
+        + """
+    refused("odd.onnx", BuildOptions(Precision.FP32, shapes))
+    try:
+        trt_network.parse(folder / "half.onnx", strongly_typed=True)
+    except ValueError as error:
+        print(error)
+    """,
+        model.parent,
+        POLYGRAPHY_USE_TENSORRT_RTX="1",
+    )
+    assert "stops at node 1 second, operator Frobnicate" in said
+    assert "neither an importer nor a plugin for Frobnicate" in said
+    assert "polygraphy inspect model odd.onnx --show layers" in said
+    assert "cannot read half.onnx as ONNX" in said
+
+
+class Error:
+    """TensorRT 8.6's ParserError: an index and no names."""
+
+    def __init__(self, node: int) -> None:
+        self._node = node
+
+    def node(self) -> int:
+        return self._node
+
+    def desc(self) -> str:
+        return "No importer registered for op: Frobnicate. Attempting to import as plugin."
+
+
+def test_the_node_is_named_where_the_parser_gives_its_index_alone(tmp_path: Path) -> None:
+    odd = write_model(tmp_path / "odd.onnx", "Frobnicate")
+    said = trt_network._parse_problem(odd, [Error(1)], [])
+    assert "stops at node 1 second, operator Frobnicate" in said
+    assert "neither an importer nor a plugin for Frobnicate" in said
+    assert "node 7 ?, operator ?" in trt_network._parse_problem(odd, [Error(7)], [])
+
+
+class Tensor:
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        self.name, self.shape = name, shape
+
+
+class Network:
+    """A network with inputs only."""
+
+    def __init__(self, *inputs: Tensor) -> None:
+        self.num_inputs = len(inputs)
+        self.get_input = inputs.__getitem__
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({"image": (1, 3)}, "a shape is given for image; the graph's inputs are input"),
+        ({}, r"input input has shape \(-1, 3\)"),
+        ({"input": (1, 4)}, r"cannot be built for \(1, 4\)"),
+        ({"input": (1, 3, 1)}, r"cannot be built for \(1, 3, 1\)"),
+        ({"input": (0, 3)}, r"cannot be built for \(0, 3\)"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(shapes: dict[str, tuple[int, ...]], words: str) -> None:
+    network = Network(Tensor("input", (-1, 3)))
+    with pytest.raises(ValueError, match=words):
+        trt_build.shapes_of(network, BuildOptions(Precision.FP32, shapes))
+    assert trt_build.shapes_of(network, BuildOptions(Precision.FP32, {"input": (5, 3)})) == {"input": (5, 3)}
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags"),
+    [
+        (Precision.FP32, {"tf32": False}),
+        (Precision.TF32, {"tf32": True}),
+        (Precision.FP16, {"tf32": True, "fp16": True}),
+    ],
+)
+def test_weak_flags(model: Path, precision: Precision, flags: dict[str, bool]) -> None:
+    with trt_weak.plan(model, BuildOptions(precision), model.parent) as plan:
+        assert plan == Plan(model, strongly_typed=False, flags=flags)
+
+
+def test_weak_int8_takes_scales_from_the_graph_where_it_has_them(model: Path, images: CalibrationData) -> None:
+    from fixtures.backends.graph import to_int8_qdq
+
+    qdq = model.with_name("qdq.onnx")
+    to_int8_qdq(model, images, qdq)
+    with trt_weak.plan(qdq, BuildOptions(Precision.INT8), model.parent) as plan:
+        assert plan.flags == {"tf32": True, "fp16": True, "int8": True}
+    with (
+        pytest.raises(ValueError, match="build it as int8"),
+        trt_weak.plan(qdq, BuildOptions(Precision.FP16), model.parent),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match="no Q/DQ and no calibration data"),
+        trt_weak.plan(model, BuildOptions(Precision.INT8), model.parent),
+    ):
+        pass
+
+
+def test_the_calibration_cache_through_a_build(model: Path, images: CalibrationData) -> None:
+    """Polygraphy's calibrator over a stand-in for its base class: what TensorRT would read and write."""
+    stand_in = model.parent / "stand_in"
+    stand_in.mkdir()
+    (stand_in / "tensorrt.py").write_text(
+        "__version__ = '8.6.0'\n"
+        "class IInt8EntropyCalibrator2: pass\n"
+        "class IInt8LegacyCalibrator: pass\n"
+        "class IInt8Calibrator: pass\n"
+    )
+    said = run_apart(
+        """
+        import pathlib, sys
+        from fixtures.backends import calibration_cache, trt_weak
+        from fixtures.backends.base import BuildOptions, CalibrationData, Precision
+        folder = pathlib.Path(sys.argv[1])
+        images = CalibrationData("input", (folder / "batch_000.npy",), "d1ge57")
+        options = BuildOptions(Precision.INT8, {"input": (2, 3, 32, 32)}, images)
+        table = b"TRT-8600-EntropyCalibration2\\ninput: 3c010a14\\n"
+        def build(written, fail=False):
+            with trt_weak.plan(folder / "model.onnx", options, folder / "cache") as plan:
+                found = plan.flags["calibrator"].read_calibration_cache()
+                if written:
+                    plan.flags["calibrator"].write_calibration_cache(memoryview(written))
+                if fail:
+                    raise RuntimeError("the builder failed")
+                return found
+        def caches():
+            return sorted((folder / "cache").glob("*.cache"))
+        for written, fail in ((b"", False), (b"TRT-8600-Entropy", False), (table, True)):
+            try:
+                build(written, fail)
+            except (RuntimeError, ValueError) as error:
+                print("refused:", error, caches())
+        print("first:", build(table))
+        (cache,) = caches()
+        print("again:", build(table + b"more: 3c010a14\\n") == table, cache.read_bytes() == table)
+        cache.write_bytes(table + b"forged: 3f800000\\n")
+        print("forged:", build(table), cache.read_bytes() == table)
+        calibration_cache.sidecar(cache).unlink()
+        print("without provenance:", build(table), calibration_cache.sidecar(cache).is_file())
+        made_from = calibration_cache.provenance(folder / "model.onnx", images, "8.6.0")
+        print(calibration_cache.check(cache, made_from))
+        """,
+        model.parent,
+        PYTHONPATH=f"{ROOT}{os.pathsep}{stand_in}",
+    )
+    lines = said.splitlines()
+    assert lines[0].startswith("refused: TensorRT wrote no calibration cache")
+    assert lines[1].startswith("refused: .model-")
+    assert lines[2] == "refused: the builder failed []"
+    assert lines[3:6] == ["first: None", "again: True True", "forged: None True"]
+    assert lines[6] == "without provenance: None True"
+    assert lines[7].startswith("{'input': 0.00787")
+
+
+def test_out_of_memory_is_tried_once_more_with_less(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int | None] = []
+
+    def build(_plan: Plan, _options: BuildOptions, workspace: int | None, _cache: Path) -> bytes:
+        tried.append(workspace)
+        if len(tried) < enough:
+            raise MemoryError("out of memory")
+        return b"engine"
+
+    monkeypatch.setattr(trt_build, "_build", build)
+    monkeypatch.setattr(trt_build, "free_memory", lambda: (4 << 30, 8 << 30))
+    plan, options = Plan(model, False, {}), BuildOptions(Precision.FP32)
+    enough = 2
+    assert trt_build.build(plan, options, model) == b"engine"
+    assert tried == [None, 1 << 30]
+    tried.clear()
+    trt_build.build(plan, dataclasses.replace(options, workspace_bytes=1 << 30), model)
+    assert tried == [1 << 30, 1 << 28]
+    tried.clear()
+    enough = 3
+    with pytest.raises(MemoryError, match=r"a workspace of 1024 MiB \(4096 of 8192 MiB are free\).*smaller batch"):
+        trt_build.build(plan, options, model)
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "expected"),
+    [
+        ((8, 6, 0), None, trt_weak),
+        ((10, 3, 0), None, trt_weak),
+        ((10, 3, 0), True, trt_strong),
+        ((11, 0, 0), None, trt_strong),
+        ((11, 0, 0), False, "no weakly typed networks"),
+        ((8, 6, 0), True, "no strongly typed networks"),
+    ],
+)
+def test_the_regime_follows_the_version(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], wanted: bool | None, expected: Any
+) -> None:
+    found = types.SimpleNamespace(__version__=".".join(map(str, version)))
+    monkeypatch.setitem(sys.modules, "tensorrt", found)
+    backend = TensorRTBackend(strongly_typed=wanted)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            backend.version()
+    else:
+        assert backend.version() == f"TensorRT {found.__version__} ({expected.NAME})"
+
+
+@pytest.fixture
+def ask_anew() -> Any:
+    trt._problem.cache_clear()
+    yield
+    trt._problem.cache_clear()
+
+
+@pytest.mark.usefixtures("ask_anew")
+def test_without_tensorrt_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorrt" else object())
+    assert TensorRTBackend().availability() == "tensorrt is not installed: pip install -r requirements-tensorrt.txt"
+
+
+@pytest.mark.usefixtures("ask_anew")
+def test_without_a_gpu_tensorrt_is_not_even_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    monkeypatch.setattr(trt, "device_problem", lambda: "no driver")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert TensorRTBackend().availability() == "no driver"
+    assert TensorRTBackend().runnable() == "no driver"
+
+
+@pytest.mark.usefixtures("ask_anew")
+@pytest.mark.parametrize(("version", "words"), [("8.5.3", "too old: 8.6 at least"), (None, "cannot be imported")])
+def test_a_tensorrt_that_will_not_do(monkeypatch: pytest.MonkeyPatch, version: str | None, words: str) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    monkeypatch.setattr(trt, "device_problem", lambda: None)
+    found = None if version is None else types.SimpleNamespace(__version__=version)
+    monkeypatch.setitem(sys.modules, "tensorrt", found)
+    assert words in (TensorRTBackend().availability() or "")
+
+
+def test_a_changed_engine_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.engine"
+    content = bytes(range(256)) * 64
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    engine = Engine("tensorrt", path, BuildOptions(Precision.FP32), len(content), digest, 1.0, ())
+    assert trt_network.sound_bytes(engine) == content
+
+    def forbidden(*_arguments: object) -> None:
+        raise AssertionError("deserialized")
+
+    monkeypatch.setattr(trt, "deserialize", forbidden)
+    flipped = bytearray(content)
+    flipped[5000] ^= 0x40
+    for damaged in (content[:-1], bytes(flipped), b""):
+        path.write_bytes(damaged)
+        for use in (TensorRTBackend().runner, TensorRTBackend().layer_information):
+            with pytest.raises(ValueError, match="is not the file that was built"):  # noqa: PT012
+                if (opened := use(engine)) is not None:
+                    opened.__enter__()  # type: ignore[union-attr]
+
+
+class Runtime:
+    """A runtime that refuses every plan with the words it is given."""
+
+    words = ""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def deserialize_cuda_engine(self, _plan: bytes) -> None:
+        self._logger.log(1, self.words)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("Version tag does not match. Current Version: 232, Serialized Engine Version: 239", "another version"),
+        ("The engine plan file is not compatible with this version of TensorRT", "another version of TensorRT than"),
+        ("The engine plan file is generated on an incompatible device, expecting compute 9.0", "built for another GPU"),
+        ("Serialization assertion magicTagRead == kMAGIC_TAG failed. Magic tag does not match", "truncated or damaged"),
+        ("Requested amount of GPU memory could not be allocated: out of memory", "no GPU memory for engine x.engine"),
+    ],
+)
+def test_why_a_plan_is_refused(monkeypatch: pytest.MonkeyPatch, words: str, expected: str) -> None:
+    class Logger:
+        WARNING = 2
+
+        def __init__(self) -> None:
+            pass
+
+    stand_in = types.SimpleNamespace(__version__="8.6.0", ILogger=Logger, Runtime=Runtime)
+    monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+    monkeypatch.setattr(Runtime, "words", words)
+    trt_network.logger.cache_clear()
+    try:
+        kind = MemoryError if "memory" in expected else RuntimeError
+        with pytest.raises(kind, match=expected) as caught:
+            trt_network.deserialize(b"plan", "x.engine")
+    finally:
+        trt_network.logger.cache_clear()
+    assert "x.engine" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_the_log_keeps_what_was_said_within_a_block_apart() -> None:
+    with trt_network.last_words() as outer:
+        trt_network._collectors[-1].append("one")
+        with trt_network.last_words() as inner:
+            for collected in trt_network._collectors:
+                collected.append("two")
+    assert (outer, inner) == (["one", "two"], ["two"])
+    assert trt_network._collectors == []
+    assert trt_network.tail(["a", "b", "a", "c"], 2) == "b; c"
+
+
+def test_caches_outlive_the_folder_an_engine_is_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(trt.CACHE_VARIABLE, raising=False)
+    assert trt.cache_folder(tmp_path / "0123.part" / "engine") == tmp_path / "tensorrt"
+    assert trt.cache_folder(tmp_path / "model.engine") == tmp_path / "tensorrt"
+    monkeypatch.setenv(trt.CACHE_VARIABLE, str(tmp_path / "elsewhere"))
+    assert trt.cache_folder(tmp_path / "model.engine") == tmp_path / "elsewhere"

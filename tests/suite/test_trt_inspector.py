@@ -1,0 +1,196 @@
+"""Layer information of TensorRT 8.6 to 11, written by hand after what each of them prints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fixtures.backends.base import Layer, Precision
+from fixtures.backends.trt_inspector import NAMES_ONLY, parse, tactic_precision, tensor_format
+
+F32, F16, I8 = "Row major linear FP32", "Channel major FP16 format where channel % 8 == 0", "Channel major Int8 format"
+I8_32 = "Thirty-two wide channel vectorized row major Int8 format"
+
+
+def tensor(name: str, described: str, shape: tuple[int, ...] = (1, 64, 56, 56)) -> dict[str, Any]:
+    return {"Name": name, "Location": "Device", "Dimensions": list(shape), "Format/Datatype": described}
+
+
+def layer(layer_type: str, source: str, target: str, **more: Any) -> dict[str, Any]:
+    return {
+        "Name": more.pop("Name", "Conv_3 + Relu_4"),
+        "LayerType": layer_type,
+        "Inputs": [tensor("a", source)],
+        "Outputs": [tensor("b", target)],
+        **more,
+    }
+
+
+def convolution(source: str, target: str, weights: str, tactic: str = "", **more: Any) -> dict[str, Any]:
+    more = {"ParameterType": "Convolution", "Weights": {"Type": weights, "Count": 36864}, **more}
+    return layer("CaskConvolution", source, target, TacticName=tactic, **more)
+
+
+def one(entry: dict[str, Any] | str, *, tf32_allowed: bool = True) -> Layer:
+    information = parse(json.dumps({"Layers": [entry], "Bindings": ["a", "b"]}), tf32_allowed=tf32_allowed)
+    assert information.bindings == ("a", "b")
+    return information.layers[0]
+
+
+XMMA = "sm80_xmma_fprop_implicit_gemm_{}_nhwckrsc_nhwc_tilesize128x128x32_stage4_warpsize2x2x1_g1_tensor16x8x8"
+INTERLEAVED = "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_tilesize256x128x64"
+
+
+@pytest.mark.parametrize(
+    ("tactic", "expected"),
+    [
+        (XMMA.format("f32f32_tf32f32_f32"), Precision.TF32),
+        (XMMA.format("f32f32_f32f32_f32"), Precision.FP32),
+        (XMMA.format("f16f16_f16f16_f16"), Precision.FP16),
+        (XMMA.format("f16f16_f16f32_f32"), Precision.FP16),
+        (XMMA.format("i8f32_i8i32_f32"), Precision.INT8),
+        (XMMA.format("bf16bf16_bf16f32_bf16"), None),
+        (INTERLEAVED, Precision.INT8),
+        ("sm90_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize64x64x64_warpgroupsize1x1x1", Precision.FP16),
+        ("ampere_scudnn_128x64_relu_xregs_large_nn_v1", Precision.FP32),
+        ("turing_h1688cudnn_256x64_ldg8_relu_exp_medium_nhwc_tn_v1", Precision.FP16),
+        ("turing_int8_i8816cudnn_int8_256x128_ldg16_relu_singleBuffer_medium_nt_v1", Precision.INT8),
+        ("volta_fp32_icudnn_int8x4_128x128_relu_small_nn_v1", Precision.INT8),
+        ("ampere_s1688cudnn_128x128_ldg4_relu_exp_medium_nhwc_tn_v1", None),
+        ("", None),
+    ],
+)
+def test_what_a_kernel_name_tells(tactic: str, expected: Precision | None) -> None:
+    assert tactic_precision(tactic) is expected
+
+
+@pytest.mark.parametrize(
+    ("described", "expected"),
+    [
+        (F32, "fp32"),
+        (F16, "fp16"),
+        (I8_32, "int8"),
+        ("Channel major INT8 format where column stride % 32 == 0", "int8"),
+        ("Row major linear UInt8 format", "uint8"),
+        ("Row major linear BFloat16 format", "bf16"),
+        ("Row major linear Int32", "int32"),
+        ("Row major linear BOOL", "bool"),
+        ("Half", "fp16"),
+        ("Float", "fp32"),
+        ("Unknown format", "unknown"),
+    ],
+)
+def test_tensor_formats(described: str, expected: str) -> None:
+    assert tensor_format(described) == expected
+
+
+def test_fp32_operands_alone_do_not_tell_fp32_from_tf32() -> None:
+    assert one(convolution(F32, F32, "Float")).precision is None
+    assert one(convolution(F32, F32, "Float"), tf32_allowed=False).precision is Precision.FP32
+    ambiguous = convolution(F32, F32, "Float", "ampere_s1688cudnn_128x128_ldg4_nhwc_tn_v1")
+    assert one(ambiguous, tf32_allowed=False).precision is None, "a tensor core kernel in an engine that forbids them"
+    told = convolution(F32, F32, "Float", XMMA.format("f32f32_tf32f32_f32"))
+    assert one(told, tf32_allowed=False).precision is Precision.TF32, "the kernel's word counts, not the flag"
+
+
+def test_depthwise_on_cuda_cores_is_fp32() -> None:
+    entry = layer(
+        "CudaDepthwiseConvolution", F32, F32, ParameterType="Convolution", Weights={"Type": "Float", "Count": 9}
+    )
+    found = one(entry)
+    assert (found.kind, found.precision) == ("convolution", Precision.FP32)
+
+
+def test_reduced_precision_is_told_by_operands() -> None:
+    assert one(convolution(F16, F16, "Half")).precision is Precision.FP16
+    assert one(convolution(I8, F32, "Int8")).precision is Precision.INT8, "a float output does not matter"
+    assert one(convolution(I8, I8, "Float")).precision is None, "operands that differ prove nothing"
+
+
+def test_an_int8_engine_whose_convolution_is_fp32_says_so() -> None:
+    entry = convolution(
+        F32, F32, "Float", XMMA.format("f32f32_f32f32_f32"), Name="conv1.weight + QuantizeLinear_7 + Conv_9"
+    )
+    assert one(entry).precision is Precision.FP32
+
+
+def test_fused_pooling_keeps_the_convolution() -> None:
+    entry = layer("ConvActPool", I8, I8_32, ParameterType="ConvActPool", ConvWeights={"Type": "Int8", "Count": 9408})
+    found = one(entry)
+    assert (found.kind, found.precision) == ("convolution", Precision.INT8)
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind"),
+    [
+        (layer("TiledPooling", F32, F32, ParameterType="Pooling"), "pooling"),
+        (layer("Reformat", F32, F16, ParameterType="Reformat", Origin="REFORMAT"), "reformat"),
+        (layer("NoOp", F32, F32), "reformat"),
+        (layer("Reformat", F32, I8, ParameterType="Reformat", Origin="QDQ"), "quantize"),
+        (layer("PointWiseV2", F16, F16), "elementwise"),
+        (layer("CaskGemmMatrixMultiply", F16, F16, ParameterType="MatrixMultiply"), "matmul"),
+        (layer("gemm", "Half", "Half"), "matmul"),
+        (layer("SoftMax", F32, F32), "other"),
+        (layer("Shuffle", F32, F32), "other"),
+    ],
+)
+def test_kinds(entry: dict[str, Any], kind: str) -> None:
+    assert one(entry).kind == kind
+
+
+def test_a_fused_block_claims_nothing_and_names_what_it_holds() -> None:
+    metadata = "[ONNX Layer: Conv_1]\u001e[ONNX Layer: Sigmoid_2]\u001e[ONNX Layer: Mul_3]"
+    entry = layer("Myelin", F16, F16, Name="{ForeignNode[Conv_1...Mul_3]}", Metadata=metadata)
+    found = one(entry)
+    assert (found.kind, found.precision) == ("other", None)
+    assert "fuses 3 nodes: Conv_1, Sigmoid_2, Mul_3" in found.detail
+
+
+def test_raw_control_characters_are_no_error() -> None:
+    text = json.dumps({"Layers": [convolution(F16, F16, "Half", Metadata="A|B")], "Bindings": ["a"]})
+    assert parse(text.replace("A|B", "[ONNX Layer: A]\x1e[ONNX Layer: B]")).layers[0].precision is Precision.FP16
+
+
+def test_names_only_is_said() -> None:
+    information = parse('{"Layers": ["Conv_0 + Relu_1", "MaxPool_2"], "Bindings": ["in", "out"]}')
+    assert not information.detailed
+    assert information.layers[0] == Layer("Conv_0 + Relu_1", "other", None, detail=NAMES_ONLY)
+
+
+def test_tensorrt_11_has_io_tensors_and_splits_type_and_layout() -> None:
+    entry = {
+        "Name": "conv",
+        "LayerType": "CaskConvolution",
+        "ParameterType": "Convolution",
+        "Inputs": [{"Name": "a", "Dimensions": [1, 3], "DataType": "Half", "Format": "Row major linear"}],
+        "Outputs": [{"Name": "b", "Dimensions": [1, 3], "DataType": "Half", "Format": "Row major linear"}],
+        "Weights": {"Type": "Half", "Count": 9},
+        "TacticName": "",
+    }
+    io = [{"Name": "a", "IOMode": "Input", "DataType": "Float"}, {"Name": "b", "IOMode": "Output", "DataType": "Float"}]
+    information = parse(json.dumps({"Layers": [entry], "I/O Tensors": io}))
+    assert information.bindings == ("a", "b")
+    assert information.layers[0].precision is Precision.FP16
+    assert information.layers[0].inputs[0].format == "fp16"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not JSON",
+        "[]",
+        '{"Bindings": []}',
+        '{"Layers": {}}',
+        '{"Layers": [3]}',
+        '{"Layers": [{"Inputs": [{"Dimensions": ["many"]}]}]}',
+        '{"Layers": [{"Inputs": [7]}]}',
+        '{"Layers": [{"Inputs": 7}]}',
+        '{"Layers": [], "I/O Tensors": [{}]}',
+    ],
+)
+def test_what_is_no_layer_information_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"layer information|Layers"):
+        parse(text)
