@@ -55,14 +55,15 @@ def images(tmp_path: Path) -> CalibrationData:
     return CalibrationData("input", (tmp_path / "batch_000.npy",), "d1ge57")
 
 
-def run_apart(code: str, *arguments: Path | str, **environment: str) -> str:
+def run_apart(code: str, *arguments: Path | str, modules: Path = ROOT, **environment: str) -> str:
     """Run in a process of its own, as TensorRT's stand-ins must not stay in this one; all that it printed."""
+    paths = os.pathsep.join(map(str, (modules, ROOT, os.environ.get("PYTHONPATH", ""))))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": paths, **environment},
         timeout=300,
         check=False,
     )
@@ -265,7 +266,7 @@ def test_the_calibration_cache_through_a_build(model: Path, images: CalibrationD
         print(calibration_cache.check(cache, made_from))
         """,
         model.parent,
-        PYTHONPATH=f"{ROOT}{os.pathsep}{stand_in}",
+        modules=stand_in,
     )
     lines = said.splitlines()
     assert lines[0].startswith("refused: TensorRT wrote no calibration cache")
