@@ -1,4 +1,4 @@
-"""Where lab 5's images come from: a folder of pictures, torchvision's CIFAR-10, or a named stand-in; and augmentation."""
+"""Lab 5's images, from a folder of pictures, torchvision's CIFAR-10 or a named stand-in; and their augmentation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import hashlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import artifact
 import numpy as np
@@ -23,7 +23,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 SPLITS = ("train", "test")
 STAND_IN = "scikit-learn digits (a stand-in, not CIFAR-10)"
 # The stand-in is kept small enough for a processor without a GPU.
-STAND_IN_TRAIN, STAND_IN_TEST = 300, 200
+STAND_IN_TRAIN, STAND_IN_EVERY = 300, 8
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
@@ -66,6 +66,16 @@ class Dataset:
             digest.update(np.ascontiguousarray(split.images).tobytes())
             digest.update(np.ascontiguousarray(split.labels).tobytes())
         return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest holds of it."""
+        return {
+            "source": self.source,
+            "images": len(self.train),
+            "test_images": len(self.test),
+            "classes": list(self.classes),
+            "sha256": self.digest(),
+        }
 
     def normalise(self, images: NDArray[np.uint8]) -> Tensor:
         """uint8 N×32×32×3 to float32 N×3×32×32, stored channels-last."""
@@ -124,9 +134,9 @@ def _stand_in() -> Dataset:
     small = (digits.images * (255 / 16)).round().astype(np.uint8)  # N×8×8, 0…16
     images = np.repeat(small.repeat(4, 1).repeat(4, 2)[..., None], 3, axis=3)
     labels = digits.target.astype(np.int64)
-    # In the file's order, which is by writer: the last digits were written by people that training never sees.
+    # In the file's order, which is by writer: those of the test images are not those of the training images.
     train = Split(images[:STAND_IN_TRAIN], labels[:STAND_IN_TRAIN])
-    test = Split(images[-STAND_IN_TEST:], labels[-STAND_IN_TEST:])
+    test = Split(images[STAND_IN_TRAIN::STAND_IN_EVERY], labels[STAND_IN_TRAIN::STAND_IN_EVERY])
     preprocessing = Preprocessing(SIZE, mean=(0.3, 0.3, 0.3), std=(0.37, 0.37, 0.37))
     return Dataset(STAND_IN, tuple(map(str, range(10))), train, test, preprocessing, mirror=False)
 
@@ -223,6 +233,7 @@ def _write_cache(path: Path, fingerprint: str, train: Split, test: Split) -> boo
                     test_labels=test.labels,
                 )
                 file.flush()
+                Path(file.name).chmod(0o644)
                 Path(file.name).replace(path)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
@@ -238,9 +249,9 @@ def generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def epoch_batches(count: int, steps: int, seed: int, epoch: int) -> Iterator[Tensor]:
+def epoch_batches(count: int, steps: int, seed: int, epoch: int) -> list[Tensor]:
     """Every image's number exactly once, in `steps` batches of nearly equal size."""
-    yield from torch.randperm(count, generator=generator(seed, epoch)).tensor_split(steps)
+    return list(torch.randperm(count, generator=generator(seed, epoch)).tensor_split(steps))
 
 
 def shift(images: Tensor, reach: int, rng: torch.Generator) -> Tensor:

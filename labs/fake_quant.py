@@ -8,15 +8,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # TensorRT wants symmetric int8: zero point 0. The scale maps the largest magnitude to 127.
 QMIN, QMAX = -128, 127
+# Few steps: the running statistics must follow the weights sooner than PyTorch's 0.1 lets them.
+BN_MOMENTUM = 0.3
 
 
-class ConvBN(nn.Module):
+class ConvBN(nn.Module):  # type: ignore[misc]
     """A convolution and its BatchNorm; `fold` merges the second into the first for inference."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.conv: nn.Module = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(outputs)
+        self.bn: nn.Module = nn.BatchNorm2d(outputs, momentum=BN_MOMENTUM)
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W to N×C'×H'×W'."""
@@ -27,7 +29,7 @@ class ConvBN(nn.Module):
         self.conv, self.bn = fuse_conv_bn_eval(self.conv.eval(), self.bn.eval()), nn.Identity()
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]
     """Two 3×3 convolutions and a shortcut. The `after_*` slots are where an activation may be quantized."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -46,8 +48,8 @@ class Block(nn.Module):
         return self.after_add(torch.relu(self.conv2(y) + self.after_shortcut(self.shortcut(x))))
 
 
-class ResNet18(nn.Module):
-    """ResNet-18 with the CIFAR stem: a 3×3 convolution of stride 1 and no max-pool, so 32×32 images keep their detail."""
+class ResNet18(nn.Module):  # type: ignore[misc]
+    """ResNet-18 with the CIFAR stem: a 3×3 convolution of stride 1 and no max-pool, as 32×32 images need."""
 
     def __init__(self, classes: int = 10, width: int = 64) -> None:
         super().__init__()
@@ -71,8 +73,22 @@ class ResNet18(nn.Module):
         scores: Tensor = self.fc(x.flatten(1))
         return scores
 
+    def whiten(self, images: Tensor) -> None:
+        """Start the stem as a whitening of 3×3 patches of these normalised images, N×3×H×W.
 
-class QuantizeActivation(nn.Module):
+        Neighbouring pixels say nearly the same; filters that take this apart need not be learned first (Page 2018).
+        Each comes twice, with opposite sign, because the ReLU drops one half.
+        """
+        patches = nn.functional.unfold(images, 3).transpose(1, 2).flatten(0, 1)  # M×27
+        variance, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (directions / (variance + 1e-2).sqrt()).T.flip(0)  # the most common pattern first
+        with torch.no_grad():
+            weight = self.stem.conv.weight
+            filters = nn.functional.normalize(torch.cat((filters, -filters)))[: len(weight)]
+            weight[: len(filters)] = filters.view(-1, 3, 3, 3)
+
+
+class QuantizeActivation(nn.Module):  # type: ignore[misc]
     """Rounds a tensor to 256 levels with one scale, so that training feels what INT8 will do; exports as Q → DQ."""
 
     amax: Tensor
@@ -96,73 +112,42 @@ class QuantizeActivation(nn.Module):
         self.scale = max(self.amax.item(), 1e-6) / QMAX
 
 
-class QuantizeWeight(nn.Module):
-    """Rounds weights to int8 with one scale per output channel.
+class QuantizedLayer(nn.Module):  # type: ignore[misc]
+    """A convolution or linear layer whose weights are rounded to int8, one scale per output channel.
 
     While training the scales follow the weights; `freeze` makes them constants. Left to be computed in the graph
     they would put operators between a weight and its Q, and TensorRT would no longer see an INT8 weight.
     """
 
-    scale: Tensor | None
+    weight_scale: Tensor | None
 
-    def __init__(self) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, own_input: bool) -> None:
         super().__init__()
-        self.register_buffer("scale", None)
-
-    def _scales(self, weight: Tensor) -> Tensor:
-        return weight.detach().flatten(1).abs().amax(1).clamp(min=1e-6) / QMAX
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Weights with output channels first; the same shape back."""
-        scale = self._scales(weight) if self.scale is None else self.scale
-        zero = torch.zeros(weight.shape[0], dtype=torch.int32, device=weight.device)
-        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, QMIN, QMAX)
-
-    def freeze(self, weight: Tensor) -> None:
-        """Keep the scales of these weights."""
-        self.scale = self._scales(weight)
-
-
-class QuantConv2d(nn.Module):
-    """A convolution whose weights, and with `own_input` whose input, are quantized."""
-
-    def __init__(self, conv: nn.Conv2d, own_input: bool) -> None:
-        super().__init__()
-        self.conv = conv
+        self.layer = layer
         self.input = QuantizeActivation() if own_input else nn.Identity()
-        self.quantize_weight = QuantizeWeight()
+        self.register_buffer("weight_scale", None)
+
+    def weight_scales(self) -> Tensor:
+        """The scale of every output channel, from its largest weight."""
+        return self.layer.weight.detach().flatten(1).abs().amax(1).clamp(min=1e-6) / QMAX
 
     def forward(self, x: Tensor) -> Tensor:
-        """N×C×H×W to N×C'×H'×W'."""
-        conv = self.conv
-        weight = self.quantize_weight(conv.weight)
-        return nn.functional.conv2d(self.input(x), weight, conv.bias, conv.stride, conv.padding)
+        """N×C… to N×C'…, as the layer itself."""
+        layer, x = self.layer, self.input(x)
+        scale = self.weight_scales() if self.weight_scale is None else self.weight_scale
+        zero = torch.zeros(layer.weight.shape[0], dtype=torch.int32, device=scale.device)
+        weight = torch.fake_quantize_per_channel_affine(layer.weight, scale, zero, 0, QMIN, QMAX)
+        if isinstance(layer, nn.Linear):
+            return nn.functional.linear(x, weight, layer.bias)
+        return nn.functional.conv2d(x, weight, layer.bias, layer.stride, layer.padding)
 
     def freeze(self) -> None:
-        """Make the weight scales constants."""
-        self.quantize_weight.freeze(self.conv.weight)
-
-
-class QuantLinear(nn.Module):
-    """A fully connected layer whose weights, and with `own_input` whose input, are quantized."""
-
-    def __init__(self, linear: nn.Linear, own_input: bool) -> None:
-        super().__init__()
-        self.linear = linear
-        self.input = QuantizeActivation() if own_input else nn.Identity()
-        self.quantize_weight = QuantizeWeight()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N×C to N×C'."""
-        return nn.functional.linear(self.input(x), self.quantize_weight(self.linear.weight), self.linear.bias)
-
-    def freeze(self) -> None:
-        """Make the weight scales constants."""
-        self.quantize_weight.freeze(self.linear.weight)
+        """Keep the scales of the weights as they are now."""
+        self.weight_scale = self.weight_scales()
 
 
 def fold(model: ResNet18) -> ResNet18:
-    """Fold every BatchNorm into its convolution, in place: a float BatchNorm after an INT8 convolution costs its gain."""
+    """Fold every BatchNorm into its convolution, in place: it would stay float beside an INT8 convolution."""
     model.eval()
     for module in list(model.modules()):
         if isinstance(module, ConvBN):
@@ -184,7 +169,7 @@ def quantize(model: ResNet18, naive: bool) -> ResNet18:
     for module in list(model.modules()):
         if isinstance(module, ConvBN):
             assert isinstance(module.conv, nn.Conv2d)
-            module.conv = QuantConv2d(module.conv, own_input=naive)
+            module.conv = QuantizedLayer(module.conv, own_input=naive)
         if naive:
             continue
         if isinstance(module, ResNet18):
@@ -194,7 +179,7 @@ def quantize(model: ResNet18, naive: bool) -> ResNet18:
             if isinstance(module.shortcut, ConvBN):
                 module.after_shortcut = QuantizeActivation()
     assert isinstance(model.fc, nn.Linear)
-    model.fc = QuantLinear(model.fc, own_input=naive)
+    model.fc = QuantizedLayer(model.fc, own_input=naive)
     return model
 
 
@@ -208,5 +193,5 @@ def freeze_activations(model: ResNet18) -> None:
 def freeze_weights(model: ResNet18) -> None:
     """End training: every weight scale becomes a constant, ready for export."""
     for module in model.modules():
-        if isinstance(module, (QuantConv2d, QuantLinear)):
+        if isinstance(module, QuantizedLayer):
             module.freeze()

@@ -5,483 +5,430 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import errno
 import hashlib
-import inspect
 import io
 import json
 import math
-import os
 import pickle
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import artifact
-import cifar10
-import numpy as np
-import torch
-from fake_quant import ConvBN, ResNet18, fold, freeze_activations, freeze_weights, quantize
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-WORK = ".lab5"  # checkpoints, beside the artifacts
-STAGES = ("fp32", "qat", "qat_naive")
+artifact.need("numpy", "PIL", "tqdm", "torch", "onnx")  # before what follows fails with a traceback
+
+import cifar10  # noqa: E402
+import network  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from fake_quant import ResNet18, fold, freeze_activations, freeze_weights, quantize  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+WORK = ".lab5"  # checkpoints, in a folder beside the artifacts
+REFERENCE = 4  # images whose outputs are kept, so that a machine without torch can check the file
+SAVE_EVERY = 30  # seconds of training that a killed run may lose
+EPOCHS, EPOCHS_STAND_IN = 5, 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Every number that training depends on. Chosen for few epochs; see the comments where each is used."""
+    """Every number that training depends on: few epochs leave few steps, and each must count.
+
+    Attributes:
+        batch: images in a step; small enough that five epochs still hold 500 steps.
+        least_steps: in an epoch, so that a small data set is not used up in one or two.
+        filter_lr, filter_momentum: of convolutions, see `OrthogonalMomentum`; a step turns filters by that share.
+        other_lr, other_momentum, weight_decay: of biases, BatchNorm scales and the last layer (SGD, Nesterov).
+        label_smoothing: share of the target that is spread over all classes: it keeps the network from being sure.
+        shift: pixels by which images are moved at most, each way.
+        qat_share: share of the epochs, at least one, that fine-tunes with fake quantization.
+        qat_lr: of fine-tuning (Adam); a small fraction of a weight, which is what rounding errors are.
+        watched: images that BatchNorm statistics or activation ranges are taken from.
+    """
 
     batch: int = 500
-    least_steps: int = 10  # in an epoch, so that a small data set is still seen in several batches
-    qat_share: float = 0.1  # of the epochs, at least one
-    filter_lr: float = 0.1
+    least_steps: int = 12
+    filter_lr: float = 0.2
     filter_momentum: float = 0.6
-    other_lr: float = 0.05
+    other_lr: float = 0.01
     other_momentum: float = 0.85
     weight_decay: float = 1e-3
     label_smoothing: float = 0.2
     shift: int = 2
-    final_lr: float = 0.0
-    calibration_batches: int = 8
+    qat_share: float = 0.1
     qat_lr: float = 1e-4
+    watched: int = 2000
+
+    def qat_epochs(self, epochs: int) -> int:
+        """How many of all epochs are fine-tuning."""
+        return max(1, round(epochs * self.qat_share))
 
 
-@dataclasses.dataclass
-class Progress:
-    """How far a stage has come: what a checkpoint holds beside the weights."""
+class OrthogonalMomentum(torch.optim.Optimizer):  # type: ignore[misc]
+    """Momentum whose step is made orthogonal, for the filters of convolutions (Muon; Jordan et al. 2024).
 
-    step: int = 0
-    loss: float = 0.0  # sums over the epoch so far
-    correct: float = 0.0
-    images: int = 0
-    seconds: float = 0.0
-    epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-
-class OrthogonalMomentum(torch.optim.Optimizer):
-    """Momentum whose step is made orthogonal, for the filters of a convolution (Muon: Jordan et al. 2024).
-
-    A gradient is dominated by a few directions; giving all directions the same length uses the others too, which
-    matters most when there are few steps. Each filter bank keeps a fixed norm (BatchNorm makes it free), so the
-    learning rate is a relative change and needs no weight decay.
+    A gradient is dominated by a few directions. Giving every direction the same length uses the others too, which
+    matters most when there are few steps. The filters' norm is held fixed, which BatchNorm makes free: so the
+    learning rate is a relative change, and there is nothing for weight decay to do.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
-        super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
+    def __init__(self, filters: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
+        super().__init__(list(filters), {"lr": lr, "momentum": momentum})
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every filter bank that has a gradient."""
-        for group in self.param_groups:
-            for filters in group["params"]:
-                state = self.state[filters]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(filters)
-                state["momentum"].mul_(group["momentum"]).add_(filters.grad)
-                ahead = filters.grad.add(state["momentum"], alpha=group["momentum"])  # Nesterov
-                filters.mul_(math.sqrt(len(filters)) / filters.norm())
-                filters.add_(orthogonalise(ahead.flatten(1)).view(filters.shape), alpha=-group["lr"])
+    def step(self, closure: None = None) -> None:
+        """Change every bank of filters, C'×C×H×W each, by its gradient."""
+        with torch.no_grad():
+            for group in self.param_groups:
+                for filters in group["params"]:
+                    self._turn(filters, group["lr"], group["momentum"])
+
+    def _turn(self, filters: Tensor, lr: float, momentum: float) -> None:
+        memory = self.state[filters].setdefault("momentum", torch.zeros_like(filters))
+        memory.mul_(momentum).add_(filters.grad)
+        ahead = filters.grad.add(memory, alpha=momentum)  # Nesterov
+        filters.mul_(math.sqrt(len(filters)) / filters.norm())
+        filters.add_(orthogonalise(ahead.flatten(1)).view(filters.shape), alpha=-lr)
 
 
 def orthogonalise(matrix: Tensor, rounds: int = 3) -> Tensor:
-    """Nearly the matrix with all singular values 1: Newton–Schulz iteration, which needs only products."""
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
-    wide = x.shape[0] <= x.shape[1]
-    x = x if wide else x.T
-    x = x / (x.norm() + 1e-7)
+    """Nearly the matrix with all its singular values made 1, M×N with M ≤ N or so.
+
+    Newton–Schulz iteration: the polynomial, applied over and over to the singular values, lifts all of them towards
+    1. It is evaluated on the small Gram matrix, M×M, which costs half of applying it to the matrix itself.
+    """
+    start = matrix / (matrix.norm() + 1e-7)
+    gram, product = start @ start.T, torch.eye(len(start), device=start.device)
     for _ in range(rounds):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+        polynomial = 3.4445 * torch.eye(len(gram), device=gram.device) - 4.7750 * gram + 2.0315 * gram @ gram
+        gram, product = polynomial @ gram @ polynomial, polynomial @ product
+    return product @ start
+
+
+@dataclasses.dataclass
+class State:
+    """How far a phase has come; kept in its checkpoint. `loss` and `correct` are sums over the epoch so far."""
+
+    step: int = 0
+    images: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+    seconds: float = 0.0
+    curves: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 class Trainer:
-    """Trains one network in stages, each resumable; owns the images on the device and the curves."""
+    """Trains one network after another on images kept on the device; each phase resumes where it was stopped."""
 
     def __init__(self, data: cifar10.Dataset, recipe: Recipe, options: argparse.Namespace) -> None:
-        self.data, self.recipe, self.seed, self.work = data, recipe, options.seed, options.out / WORK
+        self.data, self.recipe, self.seed, self.epochs = data, recipe, options.seed, options.epochs
+        self.work: Path = options.out / WORK
+        self.may_train = options.weights != "pretrained"
         self.device = torch.device(options.device)
-        self.images = data.normalise(data.train.images).to(self.device)
-        self.labels = torch.from_numpy(data.train.labels).to(self.device)
+        self.images, self.labels = data.normalise(data.train.images), torch.from_numpy(data.train.labels)
+        self.images, self.labels = self.images.to(self.device), self.labels.to(self.device)
         self.test_images = data.normalise(data.test.images).to(self.device)
-        self.test_labels = torch.from_numpy(data.test.labels).to(self.device)
-        self.steps_per_epoch = max(recipe.least_steps, round(len(data.train) / recipe.batch))
-        # bfloat16 keeps float32's range, so no loss scaling; processors and older GPUs stay in float32.
+        self.steps = max(recipe.least_steps, round(len(data.train) / recipe.batch))  # in an epoch
+        # bfloat16 has float32's range, so no loss scaling is needed. Processors and older GPUs stay in float32.
         self.mixed = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        identity = [dataclasses.asdict(recipe), data.digest(), options.seed, options.epochs]
+        identity = [dataclasses.asdict(recipe), data.digest(), self.seed, self.epochs]
         self.key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
-    def autocast(self) -> torch.autocast:
-        """Mixed precision, where the device has it."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
-
     def train(
-        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], stage: str, epochs: range, final_lr: float
-    ) -> Progress:
-        """Run or resume one stage; the learning rate falls linearly from the optimizers' own to `final_lr` of it."""
-        steps, total = self.steps_per_epoch, self.steps_per_epoch * len(epochs)
-        rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        progress = self.restore(model, optimizers, stage) or Progress()
-        if progress.step:
-            print(f"{stage}: resumed at step {progress.step} of {total}")
-        saved = time.monotonic()
-        sums = torch.tensor([progress.loss, progress.correct], device=self.device)
-        while progress.step < total:
-            epoch = epochs[progress.step // steps]
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], phase: str, epochs: range
+    ) -> list[dict[str, Any]]:
+        """Run a phase to its end; every learning rate falls linearly from its optimizer's own to 0.
+
+        Everything random depends on the seed, the epoch and the step alone: a resumed phase repeats nothing and
+        ends where an uninterrupted one does.
+
+        Returns:
+            The curves: a row for each epoch.
+        """
+        total = self.steps * len(epochs)
+        rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+        state = self.restore(model, optimizers, phase)
+        if state.step < total and not self.may_train:
+            problem = f"--weights pretrained: no finished '{phase}' training of these images, epochs and seed here"
+            raise artifact.stop(problem, f"train without that option, or copy a finished {self.work.name}/ to --out")
+        sums, saved = torch.tensor([state.loss, state.correct], device=self.device), time.monotonic()
+        while state.step < total:
+            epoch, done = epochs[state.step // self.steps], state.step % self.steps
+            batches = cifar10.epoch_batches(len(self.labels), self.steps, self.seed, epoch)[done:]
             model.train()
             started = time.perf_counter()
-            batches = list(cifar10.epoch_batches(len(self.labels), steps, self.seed, epoch))
-            first = progress.step % steps
-            for numbers in artifact.progress(batches[first:], f"{stage}: epoch {epoch + 1}"):
-                fraction = progress.step / total
-                scale = 1 - (1 - final_lr) * fraction
-                for optimizer, initial in zip(optimizers, rates, strict=True):
-                    for group, rate in zip(optimizer.param_groups, initial, strict=True):
-                        group["lr"] = rate * scale
+            for numbers in artifact.progress(batches, f"{phase}, epoch {epoch + 1}"):
+                for optimizer, rate in zip(optimizers, rates, strict=True):
+                    optimizer.param_groups[0]["lr"] = rate * (1 - state.step / total)
                 sums += self.learn(model, optimizers, numbers, epoch)
-                progress.step += 1
-                progress.images += len(numbers)
-                if time.monotonic() - saved > 30:
-                    progress.loss, progress.correct = sums.tolist()
-                    now = time.perf_counter()
-                    progress.seconds, started = progress.seconds + now - started, now
-                    self.save(model, optimizers, stage, progress)
+                state.step, state.images = state.step + 1, state.images + len(numbers)
+                if time.monotonic() - saved > SAVE_EVERY:
+                    state.loss, state.correct = sums.tolist()
+                    self.save(model, optimizers, phase, state)
                     saved = time.monotonic()
-            progress.loss, progress.correct = sums.tolist()  # waits for the device
-            progress.seconds += time.perf_counter() - started
-            predicted = self.predict(model)
-            row = {
-                "epoch": epoch + 1,
-                "phase": stage,
-                "learning_rate": optimizers[0].param_groups[0]["lr"],
-                "loss": progress.loss / progress.images,
-                "train_accuracy": progress.correct / progress.images,
-                "test_accuracy": (predicted == self.data.test.labels).mean().item(),
-                "images": progress.images,
-                "seconds": round(progress.seconds, 3),
-            }
-            print(
-                "{phase}: epoch {epoch}  loss {loss:.4f}  train {train_accuracy:.2%}  test {test_accuracy:.2%}  "
-                "{seconds:.1f} s".format(**row)
-            )
-            progress.epochs.append(row)
-            progress.loss = progress.correct = progress.seconds = 0.0
-            progress.images = 0
+            state.loss, state.correct = sums.tolist()  # waits for the device
+            state.seconds = time.perf_counter() - started
+            state.curves.append(self.row(model, phase, epoch, optimizers, state))
+            state.images, state.loss, state.correct = 0, 0.0, 0.0
             sums.zero_()
-            if progress.step == total or time.monotonic() - saved > 10:
-                self.save(model, optimizers, stage, progress)
-                saved = time.monotonic()
-        return progress
+            if state.step == total:
+                self.save(model, optimizers, phase, state)
+        return state.curves
 
     def learn(
         self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], numbers: Tensor, epoch: int
     ) -> Tensor:
-        """One step on the images of these numbers; loss and correct answers, summed over them."""
-        on_device = numbers.to(self.device)
-        images, labels = self.images[on_device], self.labels[on_device]
+        """One step on the images of these numbers; their loss and their right answers, each summed."""
+        here = numbers.to(self.device)
+        images, labels = self.images[here], self.labels[here]
         images = cifar10.shift(images, self.recipe.shift, cifar10.generator(self.seed, epoch, int(numbers[0])))
         if self.data.mirror:
             images = cifar10.mirror(images, numbers, self.seed, epoch, len(self.labels))
-        with self.autocast():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             scores = model(images)
         smoothing = self.recipe.label_smoothing
         loss = nn.functional.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
         for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
         return torch.stack((loss.detach() * len(labels), (scores.argmax(1) == labels).sum()))
 
-    @torch.no_grad()
+    def row(
+        self, model: nn.Module, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer], state: State
+    ) -> dict[str, Any]:
+        """What the curves hold of an epoch; prints it too."""
+        right = (self.predict(model) == self.data.test.labels).mean().item()
+        loss, train_right = state.loss / state.images, state.correct / state.images
+        print(
+            f"{phase}, epoch {epoch + 1}: loss {loss:.3f}, right in training {train_right:.1%}, on test images "
+            f"{right:.2%}; {state.seconds:.1f} s"
+        )
+        return {
+            "epoch": epoch + 1,
+            "phase": phase,
+            "loss": loss,
+            "train_accuracy": train_right,
+            "test_accuracy": right,
+            "learning_rate": optimizers[0].param_groups[0]["lr"],
+            "images": state.images,
+            "seconds": round(state.seconds, 3),
+        }
+
     def predict(self, model: nn.Module) -> NDArray[np.int64]:
         """The class of every test image, in float32."""
         model.eval()
-        answers = [model(batch).argmax(1) for batch in self.test_images.split(500)]
-        found: NDArray[np.int64] = torch.cat(answers).cpu().numpy()
+        with torch.no_grad():
+            classes = torch.cat([model(part).argmax(1) for part in self.test_images.split(500)])
+        found: NDArray[np.int64] = classes.cpu().numpy()
         return found
 
-    @torch.no_grad()
-    def watch(self, model: nn.Module) -> None:
-        """Show the network some training images, unaltered: BatchNorm statistics or activation ranges follow."""
-        numbers = next(cifar10.epoch_batches(len(self.labels), self.steps_per_epoch, self.seed, 0))
-        count = min(len(self.labels), self.recipe.calibration_batches * len(numbers))
-        for batch in self.images[:count].split(len(numbers)):
-            model(batch)
+    def watched(self) -> list[Tensor]:
+        """Some training images as they are, in batches of 100: for statistics, no gradient is taken."""
+        return list(
+            self.images[torch.linspace(0, len(self.images) - 1, self.recipe.watched).long().unique()].split(100)
+        )
 
-    def save(
-        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], stage: str, progress: Progress
-    ) -> None:
-        """Write the stage's checkpoint; the old one stays until the new one is whole."""
-        buffer = io.BytesIO()
-        content = {
-            "key": self.key,
-            "progress": dataclasses.asdict(progress),
-            "model": model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        }
-        torch.save(content, buffer)
-        write_bytes(self.work / f"{stage}.pt", buffer.getvalue())
+    def save(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], phase: str, state: State) -> None:
+        """Write the phase's checkpoint; the last one stays until this one is whole."""
+        file = io.BytesIO()
+        torch.save(
+            {
+                "key": self.key,
+                "state": dataclasses.asdict(state),
+                "model": model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            },
+            file,
+        )
+        artifact.write_atomically(self.work / f"{phase}.pt", file.getvalue())
 
-    def restore(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], stage: str) -> Progress | None:
-        """Load the stage's checkpoint, if there is one of this very training."""
-        path = self.work / f"{stage}.pt"
-        try:
+    def restore(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], phase: str) -> State:
+        """Load the phase's checkpoint, if it is of this very training; otherwise a fresh state."""
+        path = self.work / f"{phase}.pt"
+        if not path.exists():
+            return State()
+        try:  # weights_only: a checkpoint is data, and must not be able to run code
             content = torch.load(path, map_location=self.device, weights_only=True)
-        except FileNotFoundError:
-            return None
         except (RuntimeError, EOFError, pickle.UnpicklingError):
-            print(f"note: {path} is damaged; this stage starts anew")
-            return None
-        if content.get("key") != self.key:
-            print(f"note: {path} is of another training (data, seed, epochs or recipe differ); this stage starts anew")
-            return None
+            print(f"note: {path} is damaged; this phase starts anew")
+            return State()
+        if content["key"] != self.key:
+            print(f"note: {path} is of other images, epochs, seed or recipe; this phase starts anew")
+            return State()
         model.load_state_dict(content["model"])
-        for optimizer, state in zip(optimizers, content["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        return Progress(**content["progress"])
+        for optimizer, memory in zip(optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(memory)
+        state = State(**content["state"])
+        print(f"{phase}: resumed from {path}, after {state.step} steps")
+        return state
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a killed run or a full disk leaves the old one or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-@torch.no_grad()
-def whiten_stem(stem: ConvBN, images: Tensor) -> None:
-    """Start the first convolution as a whitening of 3×3 patches: neighbouring pixels say nearly the same, and
-    filters that take this apart need not be learned (Page 2018). Two of each, of opposite sign, because of ReLU."""
-    assert isinstance(stem.conv, nn.Conv2d)
-    patches = nn.functional.unfold(images, 3).transpose(1, 2).flatten(0, 1)  # M×27
-    variance, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-    filters = (directions / (variance + 1e-2).sqrt()).T
-    both = torch.cat((filters, -filters)).view(-1, 3, 3, 3)
-    both = both[: len(stem.conv.weight)]
-    both = both / both.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    stem.conv.weight[: len(both)].copy_(both)
-
-
-def optimizers_for(model: ResNet18, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Filters of the convolutions take orthogonal steps; biases, scales and the last layer ordinary ones."""
+def make_parent(trainer: Trainer, weights: str) -> tuple[ResNet18, list[dict[str, Any]]]:
+    """The FP32 network with BatchNorm folded, trained unless `weights` is "untrained"; and its curves."""
+    torch.manual_seed(trainer.seed)
+    model = ResNet18(len(trainer.data.classes))
+    if weights == "untrained":
+        images = [part.cpu().contiguous().numpy() for part in trainer.watched()]
+        network.initialise_classifier(model, model.fc, [block.conv2.bn for block in model.blocks], images)
+        return fold(model).to(trainer.device), []
+    model.whiten(torch.cat(trainer.watched()).cpu())
+    nn.init.zeros_(model.fc.weight)  # no class is preferred at first
+    model.to(trainer.device, memory_format=torch.channels_last)
+    recipe = trainer.recipe
     filters = [parameter for parameter in model.parameters() if parameter.ndim == 4]
     others = [parameter for parameter in model.parameters() if parameter.ndim < 4]
-    sgd = torch.optim.SGD(
-        others, recipe.other_lr, momentum=recipe.other_momentum, nesterov=True, weight_decay=recipe.weight_decay
-    )
-    return [OrthogonalMomentum(filters, recipe.filter_lr, recipe.filter_momentum), sgd]
+    optimizers = [
+        OrthogonalMomentum(filters, recipe.filter_lr, recipe.filter_momentum),
+        torch.optim.SGD(
+            others, recipe.other_lr, recipe.other_momentum, weight_decay=recipe.weight_decay, nesterov=True
+        ),
+    ]
+    curves = trainer.train(model, optimizers, "fp32", range(trainer.epochs - recipe.qat_epochs(trainer.epochs)))
+    return fold(model), curves
 
 
-def export(model: nn.Module, path: Path) -> None:
-    """Write an ONNX model, opset 17, with any batch size; `input` N×3×32×32 to `output` N×10."""
-    model = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
-    options: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        model,
-        (torch.zeros(1, 3, cifar10.SIZE, cifar10.SIZE),),
-        buffer,
-        opset_version=17,
-        input_names=["input"],
-        output_names=["output"],
-        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
-        **options,
-    )
-    write_bytes(path, buffer.getvalue())
+def make_child(
+    trainer: Trainer, parent: ResNet18, weights: str, naive: bool
+) -> tuple[ResNet18, list[dict[str, Any]], float | None]:
+    """The parent with fake quantization: calibrated, and fine-tuned unless `weights` is "untrained".
 
-
-@torch.no_grad()
-def write_reference(model: nn.Module, images: Tensor, path: Path) -> None:
-    """Write some inputs and the framework's own outputs, so that a machine without torch can check the export."""
-    model, images = copy.deepcopy(model).cpu().float().eval(), images.cpu().float().contiguous()
-    buffer = io.BytesIO()
-    np.savez(buffer, input=images.numpy(), output=model(images).numpy())
-    write_bytes(path, buffer.getvalue())
+    Returns:
+        The network, ready for export; its curves; its accuracy on the test images before fine-tuning.
+    """
+    model = quantize(copy.deepcopy(parent), naive).to(trainer.device)
+    with torch.no_grad():
+        for images in trainer.watched():
+            model(images)
+    freeze_activations(model)
+    curves, calibrated = [], None
+    if weights != "untrained":
+        calibrated = (trainer.predict(model) == trainer.data.test.labels).mean().item()
+        print(f"quantized, not yet fine-tuned: {calibrated:.2%}")
+        # Adam's steps do not depend on a filter's norm, and folding BatchNorm has made those very different.
+        optimizer = torch.optim.Adam(model.parameters(), trainer.recipe.qat_lr)
+        epochs = range(trainer.epochs - trainer.recipe.qat_epochs(trainer.epochs), trainer.epochs)
+        curves = trainer.train(model, [optimizer], "qat_naive" if naive else "qat", epochs)
+    freeze_weights(model)
+    return model, curves, calibrated
 
 
 def predict_onnx(path: Path, images: Tensor) -> NDArray[np.int64] | None:
-    """The class of every image according to the exported file in ONNX Runtime; None where that is not installed."""
+    """The class of every image, by the exported file in ONNX Runtime; None where that is not installed."""
     try:
         import onnxruntime
     except ImportError:
         return None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    batches = images.cpu().contiguous().numpy()
-    chunks = [batches[i : i + 200] for i in range(0, len(batches), 200)]
-    answers = [
-        session.run(["output"], {"input": chunk})[0].argmax(1)
-        for chunk in artifact.progress(chunks, f"check {path.name}")
-    ]
+    parts = artifact.progress(images.split(100), f"check {path.name}")
+    answers = [session.run(["output"], {"input": part.cpu().contiguous().numpy()})[0].argmax(1) for part in parts]
     return np.concatenate(answers)
 
 
 def deliver(
-    trainer: Trainer,
-    model: nn.Module,
-    path: Path,
-    options: argparse.Namespace,
-    curves: list[dict[str, Any]],
-    weights: str,
-) -> dict[str, Any]:
-    """Export a network, its reference outputs and its manifest; measure the exported file on the test images."""
-    export(model, path)
-    write_reference(model, trainer.test_images[:4], path.with_suffix(".reference.npz"))
-    labels = trainer.data.test.labels
-    in_torch = trainer.predict(model)
-    in_onnx = predict_onnx(path, trainer.test_images)
-    measured: dict[str, Any] = {"accuracy": None, "accuracy_in": None, "agreement_with_torch": None}
-    if in_onnx is not None:
-        measured["agreement_with_torch"] = (in_onnx == in_torch).mean().item()
-    if weights == "trained":
-        answers = in_torch if in_onnx is None else in_onnx
-        measured["accuracy"] = (answers == labels).mean().item()
-        measured["accuracy_in"] = "torch" if in_onnx is None else "onnxruntime"
-        print(f"{path.name}: {measured['accuracy']:.2%} of {len(labels)} test images, in {measured['accuracy_in']}")
+    trainer: Trainer, model: ResNet18, path: Path, weights: str, curves: list[dict[str, Any]]
+) -> tuple[list[Path], float | None]:
+    """Export a network with its reference outputs and its manifest.
+
+    Returns:
+        The files; the accuracy on the test images of the exported file itself, None where none may be claimed.
+    """
     data = trainer.data
-    artifact.write_manifest(
+    in_torch = trainer.predict(model)
+    on_cpu = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
+    inputs = trainer.test_images[:REFERENCE].cpu().contiguous()
+    with torch.no_grad():
+        outputs = on_cpu(inputs).numpy()
+    network.export(on_cpu, path, shape=inputs.shape[1:], batch=artifact.DYNAMIC, names=("input", "output"))
+    reference = network.write_reference(path, inputs.numpy(), outputs)
+    in_onnx = predict_onnx(path, trainer.test_images)
+    accuracy = None
+    if weights != "untrained" and in_onnx is not None:
+        accuracy = (in_onnx == data.test.labels).mean().item()
+        print(f"{path.name}: {accuracy:.2%} of {len(in_onnx)} test images right in ONNX Runtime")
+    manifest = artifact.write_manifest(
         path,
         lab="lab5",
-        model="resnet18",
+        model=path.stem,
         weights=weights,
-        seed=options.seed,
-        data={
-            "source": data.source,
-            "images": len(data.train),
-            "test_images": len(data.test),
-            "classes": list(data.classes),
-            "sha256": data.digest(),
-        },
+        seed=trainer.seed,
+        data=data.describe(),
         preprocessing=data.preprocessing.describe(),
+        batch=artifact.DYNAMIC,
+        opset=network.OPSET,
+        reference={"file": reference.name, "sha256": artifact.sha256(reference), "images": len(inputs)},
+        accuracy=accuracy,
+        agreement_with_torch=None if in_onnx is None else (in_onnx == in_torch).mean().item(),
         epochs=len(curves),
         training_seconds=round(sum(row["seconds"] for row in curves), 2),
-        device=torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else "cpu",
+        trained_on=torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else "cpu",
         recipe=dataclasses.asdict(trainer.recipe),
-        **measured,
     )
-    return measured
+    return [path, reference, manifest], accuracy
 
 
-def float_parent(trainer: Trainer, options: argparse.Namespace) -> tuple[ResNet18, list[dict[str, Any]]]:
-    """The FP32 network, trained (or resumed, or already finished), BatchNorm folded; and its curves."""
-    torch.manual_seed(options.seed)
-    model = ResNet18(len(trainer.data.classes))
-    if options.weights == "untrained":
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None  # average over all batches: random weights need statistics of real images
-        model.to(trainer.device).train()
-        trainer.watch(model)
-        return fold(model), []
-    whiten_stem(model.stem, trainer.images[:2000].cpu().contiguous())
-    model.to(trainer.device, memory_format=torch.channels_last)
-    recipe = trainer.recipe
-    epochs = range(options.epochs - qat_epochs(options.epochs, recipe))
-    progress = trainer.train(model, optimizers_for(model, recipe), "fp32", epochs, recipe.final_lr)
-    return fold(model), progress.epochs
-
-
-def int8_child(
-    trainer: Trainer, parent: ResNet18, options: argparse.Namespace
-) -> tuple[ResNet18, list[dict[str, Any]], float | None]:
-    """The parent with fake quantization, calibrated and fine-tuned; its curves; its accuracy before fine-tuning."""
-    model = quantize(copy.deepcopy(parent), options.naive)
-    model.to(trainer.device)
-    trainer.watch(model)
-    freeze_activations(model)
-    if options.weights == "untrained":
-        freeze_weights(model)
-        return model, [], None
-    calibrated = (trainer.predict(model) == trainer.data.test.labels).mean().item()
-    print(f"calibrated, not yet fine-tuned: {calibrated:.2%}")
-    # Adam: folding has left the filters with very different norms, and Adam's steps do not depend on them.
-    optimizer = torch.optim.Adam(model.parameters(), trainer.recipe.qat_lr)
-    tuned = qat_epochs(options.epochs, trainer.recipe)
-    epochs = range(options.epochs - tuned, options.epochs)
-    progress = trainer.train(model, [optimizer], "qat_naive" if options.naive else "qat", epochs, 0.0)
-    freeze_weights(model)
-    return model, progress.epochs, calibrated
-
-
-def qat_epochs(epochs: int, recipe: Recipe) -> int:
-    """How many of the epochs are fine-tuning."""
-    return max(1, round(epochs * recipe.qat_share))
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse() -> argparse.Namespace:
     """The options, checked."""
     parser = artifact.parser(__doc__ or "")
+    parser.description = f"{__doc__} An interrupted training resumes when the same command is run again."
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"in all, fine-tuning included; None: {EPOCHS}")
+    parser.add_argument("--subset", type=int, metavar="N", help="train on N images, to bound the work on a CPU")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument(
-        "--epochs", type=int, default=5, metavar="N", help="passes over the images in all, QAT included"
+        "--naive", action="store_true", help="leave residuals and pool in float, as tools do unasked: to compare"
     )
-    parser.add_argument("--subset", type=int, metavar="N", help="train on N images only, to bound the work on a CPU")
-    parser.add_argument("--device", help="cuda, cpu; left out: the GPU where there is one")
-    parser.add_argument(
-        "--naive", action="store_true", help="leave residuals and the pool in float: how not to place Q/DQ, to compare"
-    )
-    options = parser.parse_args(arguments)
-    if options.epochs < 2:
+    options = parser.parse_args()
+    if options.epochs is not None and options.epochs < 2:
         parser.error(f"--epochs {options.epochs}: at least 2, one in FP32 and one of fine-tuning")
-    if options.subset is not None and options.subset < 50:
-        parser.error(f"--subset {options.subset}: at least 50")
-    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if options.subset is not None and options.subset < 100:
+        parser.error(f"--subset {options.subset}: at least 100")
     return options
 
 
-def run(options: argparse.Namespace) -> None:
-    """Everything, from the images to the two exported models."""
+def main() -> None:
+    """Images, FP32 training, export, quantization, fine-tuning, export, curves."""
+    options = parse()
     torch.backends.cudnn.benchmark = True
-    recipe = Recipe()
+    torch.backends.cudnn.allow_tf32 = False  # what is called FP32 here is FP32
     data = cifar10.load(options.data, options.out / WORK, options.subset)
-    print(f"{data.source}: {len(data.train)} to train on, {len(data.test)} to test on; on {options.device}")
-    trainer = Trainer(data, recipe, options)
+    options.epochs = options.epochs or (EPOCHS_STAND_IN if data.source == cifar10.STAND_IN else EPOCHS)
+    print(f"{data.source}: {len(data.train)} images to train on, {len(data.test)} to test on; on {options.device}")
     weights = "untrained" if options.weights == "untrained" else "trained"
-    parent, curves = float_parent(trainer, options)
-    fp32 = options.out / "resnet18_cifar10.onnx"
-    fp32_measured = deliver(trainer, parent, fp32, options, curves, weights)
-    child, more, calibrated = int8_child(trainer, parent, options)
-    int8 = options.out / ("resnet18_qat_naive_cifar10.onnx" if options.naive else "resnet18_qat_cifar10.onnx")
-    int8_measured = deliver(trainer, child, int8, options, curves + more, weights)
-    report = {
-        "schema": artifact.SCHEMA,
-        "data": data.source,
-        "epochs": curves + more,
-        "accuracy": {"fp32": fp32_measured["accuracy"], "calibrated": calibrated, "qat": int8_measured["accuracy"]},
-    }
-    path = options.out / ("training_curves_naive.json" if options.naive else "training_curves.json")
-    artifact.write_atomically(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
-    artifact.finish([fp32, int8, path], [f"trtexec --onnx={int8} --int8 --fp16 --shapes=input:1x3x32x32"])
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and end in one message for what can go wrong outside this program."""
-    options = parse(arguments)
+    suffix = "_naive" if options.naive else ""
+    fp32, int8 = options.out / "resnet18_cifar10.onnx", options.out / f"resnet18_qat{suffix}_cifar10.onnx"
     try:
-        run(options)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        trainer = Trainer(data, Recipe(), options)
+        parent, curves = make_parent(trainer, weights)
+        files, accuracy = deliver(trainer, parent, fp32, weights, curves)
+        child, more, calibrated = make_child(trainer, parent, weights, options.naive)
+        curves = curves + more
+        int8_files, int8_accuracy = deliver(trainer, child, int8, weights, curves)
     except torch.cuda.OutOfMemoryError as error:
-        raise artifact.stop(
-            f"the GPU has too little memory: {error}", "close other programs, or --device cpu"
-        ) from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise artifact.stop("the disk is full", "free some space and run the same command: it resumes") from error
+        raise artifact.stop(f"the GPU is out of memory: {error}", "close other programs, or --device cpu") from error
+    if weights == "trained":
+        report = {
+            "schema": artifact.SCHEMA,
+            "data": data.describe(),
+            "seed": options.seed,
+            "accuracy": {"fp32": accuracy, "quantized": calibrated, "qat": int8_accuracy},
+            "epochs": curves,
+        }
+        path = options.out / f"training_curves{suffix}.json"
+        artifact.write_atomically(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
+        int8_files.append(path)
+    shapes = artifact.shapes_option("input", (3, cifar10.SIZE, cifar10.SIZE), artifact.DYNAMIC)
+    artifact.finish(
+        files + int8_files,
+        [
+            f"trtexec --onnx={int8}{shapes} --int8 --fp16 --saveEngine={int8.stem}.engine --useCudaGraph",
+            f"trtexec --onnx={fp32}{shapes} --fp16 --saveEngine={fp32.stem}_fp16.engine --useCudaGraph",
+        ],
+        ["--int8 only allows INT8 here: the Q/DQ pairs in the graph say where, so no calibration cache is needed"],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    artifact.run(main)
