@@ -72,6 +72,7 @@ class Snapshots:
         """
         taking = self.root / f".taking-{os.getpid()}-{secrets.token_hex(4)}"
         taking.mkdir()
+        taking.chmod(0o755)  # the sandbox's user must be able to read it, whatever the umask
         try:
             copy = _Copy(taking, self.bounds, list(left_out))
             copy.folder(folder, ())
@@ -159,6 +160,7 @@ class _Copy:
                 inner = os.open(again, os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     self._into.joinpath(*path).mkdir()
+                    self._into.joinpath(*path).chmod(0o755)
                     self.folder(inner, path)
                 finally:
                     os.close(inner)

@@ -103,6 +103,9 @@ def started(spec: Spec) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         staged: dict[Path, Path] = {}
         before: list[str] = []
         if os.geteuid() == 0:
+            for folder in bound:
+                if not stage.readable(folder):
+                    raise ValueError(f"{folder} is closed to other users: `chmod -R o+rX` it, or grade as its owner")
             staged = stage.places(bound)
             table = stack.enter_context(_memory_file(stage.table(staged))) if staged else None
             before = stage.command(table)

@@ -10,13 +10,14 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from . import watchdog
 from .launch import SandboxUnavailableError, Spec, started
 from .limits import Breach, Limits
 from .untrusted_text import Kept
 
+CHANNEL = "{channel}"
 _POLL_SECONDS = 0.02  # one process can touch some 100 MB between two looks
 _GONE_SECONDS = 10.0
 _START_SECONDS = 30.0
@@ -27,6 +28,7 @@ class Outcome:
     """What the parent saw. Nothing here is what the program claims of itself but `exit_code` and the texts.
 
     Attributes:
+        killed_outside: bubblewrap itself was killed, which nothing inside can do.
         exit_code: as the shell counts it (128 + signal); the program can choose it, so it proves nothing.
         breach: the limit for which it was ended.
         seconds: wall clock from the open gate to the end.
@@ -34,6 +36,7 @@ class Outcome:
         work: a descriptor of its `/work` folder, open until the context is left.
     """
 
+    killed_outside: bool
     exit_code: int
     breach: Breach | None
     seconds: float
@@ -43,27 +46,50 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def ran(spec: Spec) -> Iterator[Outcome]:
+def ran(spec: Spec, receive: Callable[[bytes], None] | None = None) -> Iterator[Outcome]:
     """Run a program to its end; on entering, every process of the sandbox is gone.
+
+    Args:
+        spec: what to run. With `receive`, the word CHANNEL in its command becomes a descriptor's number.
+        receive: called with each block of bytes that a trusted program writes to that descriptor.
 
     Raises:
         SandboxUnavailableError: the sandbox could not be built, and the program has not run.
     """
     with contextlib.ExitStack() as stack:
-        process, info = stack.enter_context(started(spec))
+        channel = None
+        if receive is not None:
+            channel, inside = os.pipe()
+            stack.callback(os.close, channel)
+            command = [word.replace(CHANNEL, str(inside)) for word in spec.command]
+            spec = dataclasses.replace(spec, command=command, pass_fds=(*spec.pass_fds, inside))
+        try:
+            process, info = stack.enter_context(started(spec))
+        finally:
+            if channel is not None:
+                os.close(inside)
         assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         kept = (Kept(spec.limits.kept_output_bytes), Kept(spec.limits.kept_output_bytes))
         view = stack.enter_context(watchdog.opened(_first_process(process, info)))
         begun = time.monotonic()
         process.stdin.write(b"go\n")
         process.stdin.close()
         try:
-            breach = _watch(process, view, spec.limits, kept, begun + spec.limits.wall_seconds)
+            readers: dict[int, Callable[[bytes], None]] = {
+                process.stdout.fileno(): kept[0].add,
+                process.stderr.fileno(): kept[1].add,
+            }
+            if channel is not None and receive is not None:
+                readers[channel] = receive
+            breach = _watch(process, view, spec.limits, readers, kept)
         finally:
             _kill(process, view)
-        _drain(process, kept, spec.limits)
+        _drain(readers, kept, spec.limits)
         code = process.returncode
         yield Outcome(
+            killed_outside=code < 0 and breach is None,
             exit_code=code if code >= 0 else 128 - code,
             breach=breach,
             seconds=time.monotonic() - begun,
@@ -96,15 +122,18 @@ def _first_process(process: subprocess.Popen[bytes], info: int) -> int:
 
 
 def _watch(
-    process: subprocess.Popen[bytes], view: watchdog.View, limits: Limits, kept: tuple[Kept, Kept], deadline: float
+    process: subprocess.Popen[bytes],
+    view: watchdog.View,
+    limits: Limits,
+    readers: Mapping[int, Callable[[bytes], None]],
+    kept: tuple[Kept, Kept],
 ) -> Breach | None:
     """Read output and look at the sandbox until its program ends or breaks a limit."""
-    assert process.stdout is not None
-    assert process.stderr is not None
+    deadline = time.monotonic() + limits.wall_seconds
     with selectors.DefaultSelector() as selector, os.fdopen(os.pidfd_open(process.pid), "rb") as ended:
         selector.register(ended, selectors.EVENT_READ)
-        selector.register(process.stdout, selectors.EVENT_READ, kept[0])
-        selector.register(process.stderr, selectors.EVENT_READ, kept[1])
+        for fd, reader in readers.items():
+            selector.register(fd, selectors.EVENT_READ, reader)
         look = 0.0
         while True:
             for key, _ in selector.select(_POLL_SECONDS):
@@ -112,8 +141,8 @@ def _watch(
                     return None
                 block = os.read(key.fd, 1 << 16)
                 if not block:
-                    selector.unregister(key.fileobj)
-                key.data.add(block)
+                    selector.unregister(key.fd)
+                key.data(block)
             if kept[0].seen + kept[1].seen > limits.output_bytes:
                 return Breach.OUTPUT
             now = time.monotonic()
@@ -136,9 +165,8 @@ def _kill(process: subprocess.Popen[bytes], view: watchdog.View) -> None:
     process.wait()
 
 
-def _drain(process: subprocess.Popen[bytes], kept: tuple[Kept, Kept], limits: Limits) -> None:
+def _drain(readers: Mapping[int, Callable[[bytes], None]], kept: tuple[Kept, Kept], limits: Limits) -> None:
     """Read what was still in the pipes; every writer is dead, so this ends."""
-    for pipe, text in zip((process.stdout, process.stderr), kept, strict=True):
-        assert pipe is not None
-        while text.seen <= limits.output_bytes and (block := os.read(pipe.fileno(), 1 << 16)):
-            text.add(block)
+    for fd, reader in readers.items():
+        while kept[0].seen + kept[1].seen <= limits.output_bytes and (block := os.read(fd, 1 << 16)):
+            reader(block)

@@ -41,10 +41,13 @@ def command(table_fd: int | None) -> list[str]:
     return ["unshare", "--mount", "--", "sh", "-c", _SCRIPT, "sh", f"/proc/{os.getpid()}/fd/{table_fd}", *dropped]
 
 
-def _reachable(folder: Path) -> bool:
+def readable(folder: Path) -> bool:
+    """Whether everybody may list the folder itself; those that it lies in do not matter."""
     wanted = stat.S_IROTH | stat.S_IXOTH
-    if folder.stat().st_mode & wanted != wanted:
-        return False
+    return folder.stat().st_mode & wanted == wanted
+
+
+def _reachable(folder: Path) -> bool:
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in folder.resolve().parents)
 
 
