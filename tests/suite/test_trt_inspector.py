@@ -106,7 +106,7 @@ def test_depthwise_on_cuda_cores_is_fp32() -> None:
 def test_reduced_precision_is_told_by_operands() -> None:
     assert one(convolution(F16, F16, "Half")).precision is Precision.FP16
     assert one(convolution(I8, F32, "Int8")).precision is Precision.INT8, "a float output does not matter"
-    assert one(convolution(I8, I8, "Float")).precision is None, "operands that differ prove nothing"
+    assert one(convolution(I8, I8, "Half")).precision is None, "operands that differ prove nothing"
 
 
 def test_an_int8_engine_whose_convolution_is_fp32_says_so() -> None:

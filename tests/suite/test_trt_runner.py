@@ -93,8 +93,10 @@ def test_a_new_shape_needs_a_new_graph(engine: FakeEngine, library: FakeLibrary)
         runner.prepare({"x": rows(2)})
         runner.prepare({"x": rows(2)})
         assert library.calls.count("cudaGraphInstantiateWithFlags") == 1
+        held = sorted(library.live.values())
         runner.prepare({"x": rows(3)})
         assert library.calls.count("cudaGraphInstantiateWithFlags") == 2
+        assert sorted(library.live.values()) == held, "the old graph and buffers are released at once"
         runner.enqueue()
         assert np.array_equal(runner.infer({"x": rows(3)})["y"], 2 * rows(3))
 
