@@ -240,9 +240,10 @@ def test_the_calibration_cache_through_a_build(model: Path, images: CalibrationD
         images = CalibrationData("input", (folder / "batch_000.npy",), "d1ge57")
         options = BuildOptions(Precision.INT8, {"input": (2, 3, 32, 32)}, images)
         table = b"TRT-8600-EntropyCalibration2\\ninput: 3c010a14\\n"
-        def build(written, fail=False):
+        def build(written, fail=False, batches=2):
             with trt_weak.plan(folder / "model.onnx", options, folder / "cache") as plan:
                 found = plan.flags["calibrator"].read_calibration_cache()
+                plan.flags["calibrator"].num_batches = batches
                 if written:
                     plan.flags["calibrator"].write_calibration_cache(memoryview(written))
                 if fail:
@@ -250,9 +251,9 @@ def test_the_calibration_cache_through_a_build(model: Path, images: CalibrationD
                 return found
         def caches():
             return sorted((folder / "cache").glob("*.cache"))
-        for written, fail in ((b"", False), (b"TRT-8600-Entropy", False), (table, True)):
+        for written, fail, batches in ((b"", False, 2), (b"TRT-8600", False, 2), (table, True, 2), (table, False, 1)):
             try:
-                build(written, fail)
+                build(written, fail, batches)
             except (RuntimeError, ValueError) as error:
                 print("refused:", error, caches())
         print("first:", build(table))
@@ -272,9 +273,10 @@ def test_the_calibration_cache_through_a_build(model: Path, images: CalibrationD
     assert lines[0].startswith("refused: TensorRT wrote no calibration cache")
     assert lines[1].startswith("refused: .model-")
     assert lines[2] == "refused: the builder failed []"
-    assert lines[3:6] == ["first: None", "again: True True", "forged: None True"]
-    assert lines[6] == "without provenance: None True"
-    assert lines[7].startswith("{'input': 0.00787")
+    assert lines[3] == "refused: TensorRT took 1 of 2 calibration batches []"
+    assert lines[4:7] == ["first: None", "again: True True", "forged: None True"]
+    assert lines[7] == "without provenance: None True"
+    assert lines[8].startswith("{'input': 0.00787")
 
 
 def test_out_of_memory_is_tried_once_more_with_less(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,3 +186,23 @@ def test_the_real_library_has_every_function_with_these_signatures() -> None:
     assert loaded.integer("cudaRuntimeGetVersion") >= 11040
     with pytest.raises((RuntimeError, MemoryError), match=r"cudaStreamSynchronize failed: cudaError\w+ \(\d+\)"):
         loaded("cudaStreamSynchronize", ctypes.c_void_p(1 << 40))
+
+
+def test_a_runtime_newer_than_the_driver_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = {"newest": FakeLibrary(), "fitting": FakeLibrary()}
+    libraries["newest"].failing["cudaGetDeviceCount"] = 35
+
+    def load(name: str) -> FakeLibrary:
+        if name not in libraries:
+            raise OSError(name)
+        return libraries[name]
+
+    choose = cudart.cudart.__wrapped__
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    monkeypatch.setattr(cudart, "_candidates", lambda: iter(("missing", "newest", "fitting")))
+    assert choose().name == "fitting"
+    monkeypatch.setattr(cudart, "_candidates", lambda: iter(("missing", "newest")))
+    assert choose().name == "newest", "its own error then says what is wrong"
+    monkeypatch.setattr(cudart, "_candidates", lambda: iter(("missing",)))
+    with pytest.raises(OSError, match="LD_LIBRARY_PATH"):
+        choose()
