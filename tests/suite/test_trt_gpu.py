@@ -191,10 +191,11 @@ def test_layers_prove_the_precision(bench: Bench, precision: Precision, qdq: boo
     for layer in engine.layers:
         types = ",".join(tensor.format for tensor in layer.inputs), ",".join(t.format for t in layer.outputs)
         print(f"  {layer.kind:12} {layer.precision or '-':5} {types[0]}->{types[1]} {layer.name[:60]} | {layer.detail}")
-    assert sum(counts.values()) == 8, "every convolution of the network is one layer of the engine"
+    # The classifier may be run as a ninth, 1×1 convolution.
+    assert sum(counts.values()) in (8, 9), "every convolution of the network is one layer of the engine"
     assert counts["None"] == 0, "the inspector tells each convolution's precision"
     if precision is Precision.FP32:
-        assert counts[str(precision)] == 8
+        assert set(counts) == {"fp32"}
     else:
         # The builder takes what is fastest, and may keep the stem with its three channels wider.
         assert counts[str(precision)] >= 6
