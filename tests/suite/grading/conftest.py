@@ -2,61 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
 import os
 import shutil
-import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.suite.grading.toy_class import Class
+
 collect_ignore = ["toy"]
-TOY = Path(__file__).with_name("toy")
-REPOSITORY = Path(__file__).resolve().parents[3]
-HONEST = {"answer": 42, "times2": 84, "times3": 126, "bonus": 1}
-
-
-@dataclasses.dataclass
-class Class:
-    """A class of submissions to the toy suite, and the grader's command line on it."""
-
-    submissions: Path
-    out: Path
-
-    def hand_in(self, student: str, files: Mapping[str, object] | None = None) -> Path:
-        """Make a submission; values that are no bytes are written as JSON. None: an honest one."""
-        folder = self.submissions / student
-        given = {"answer.json": HONEST, "parsed.txt": b"fine"} if files is None else files
-        for name, content in given.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-        return folder
-
-    def command(self, *words: str) -> list[str]:
-        """A command of the grader with its results folder; `run` gets the toy suite and the submissions too."""
-        line = [sys.executable, "-m", "grading", *words, "--out", str(self.out)]
-        return [*line, str(self.submissions), "--suite", str(TOY)] if words[0] == "run" else line
-
-    def __call__(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; it must end with this exit status."""
-        done = subprocess.run(self.command(*words), cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
-        return done
-
-    def verdicts(self) -> dict[str, dict[str, str]]:
-        """student → short test name → verdict."""
-        found: dict[str, dict[str, str]] = {}
-        with contextlib.closing(sqlite3.connect(self.out / "results.sqlite")) as db:
-            for student, test, verdict in db.execute("SELECT student, test, verdict FROM results"):
-                found.setdefault(student, {})[test.rpartition("::")[2]] = verdict
-        return found
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+"""One submission's tests: run in a sandbox, their verdicts streamed to the caller as they fall."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import sandbox
+from .suite import Lines, Suite, job
+from .untrusted_text import escaped, shortened
+
+_VERDICTS = frozenset({"passed", "failed", "inconclusive", "not gradable"})
+_MESSAGE = 4000
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """A verdict on one test; the message is safe to print."""
+
+    test: str
+    verdict: str
+    message: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How the run ended.
+
+    Attributes:
+        finished: every wanted test that the suite has came to a verdict.
+        during: the test that was running when it died, if one was.
+        reason: why it died, for people to read.
+        outside: it was killed from outside the sandbox, which says nothing about the submission.
+    """
+
+    finished: bool
+    during: str | None = None
+    reason: str = ""
+    outside: bool = False
+
+
+def check(
+    suite: Suite,
+    submission: Path,
+    tests: Sequence[str],
+    started: Callable[[str], None],
+    checked: Callable[[Checked], None],
+) -> Ended:
+    """Run tests on a snapshot.
+
+    The tests parse what a student made with native code (ONNX Runtime, protobuf). Should a parser be
+    turned against them, it can speak for this submission alone, and only in the words allowed here.
+
+    Args:
+        suite: the trusted tests.
+        submission: a snapshot's folder.
+        tests: node ids to run.
+        started, checked: called as tests begin and as verdicts fall, at most once for each test.
+    """
+    waiting = dict.fromkeys(tests)
+    running: list[str] = []
+    finished: list[int] = []
+    lines = Lines()
+    nonsense: list[str] = []
+
+    def receive(block: bytes) -> None:
+        try:
+            for event in lines.parse(block):
+                _take(event)
+        except (ValueError, KeyError, TypeError) as problem:
+            nonsense.append(f"the tests' process sent nonsense: {problem}")
+
+    def _take(event: dict[str, object]) -> None:
+        kind, test = event["event"], event.get("test")
+        if kind == "start" and test in waiting:
+            running[:] = [str(test)]
+            started(str(test))
+        elif kind == "verdict" and test in waiting:
+            verdict, message, seconds = str(event["verdict"]), str(event["message"]), float(str(event["seconds"]))
+            if verdict not in _VERDICTS or not 0 <= seconds < 1e6:
+                raise ValueError(f"no verdict: {json.dumps(event)[:200]}")
+            del waiting[str(test)]
+            running.clear()
+            checked(Checked(str(test), verdict, shortened(escaped(message), _MESSAGE), seconds))
+        elif kind == "finished":
+            finished.append(int(str(event["exitstatus"])))
+
+    with job([], list(tests)) as folder, sandbox.ran(suite.spec(folder, submission=submission), receive) as outcome:
+        during = running[0] if running else None
+        if outcome.killed_outside:
+            return Ended(False, during, "the sandbox was killed from outside", outside=True)
+        if outcome.breach is not None:
+            return Ended(False, during, f"the check exceeded the limit on {outcome.breach}")
+        if nonsense:
+            return Ended(False, during, escaped(nonsense[0]))
+        if finished and not waiting:
+            return Ended(True)
+        said = shortened((outcome.stderr or outcome.stdout).strip(), 1500)
+        return Ended(False, during, f"the check's process ended with exit code {outcome.exit_code}: {said}")

@@ -1,0 +1,207 @@
+"""The commands of `python -m grading`, and what each prints."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import grade, rubric, selftest
+from .launch import SandboxUnavailableError
+from .session import Session, Settings
+from .store import PENDING, Store, StoreError
+from .suite import LABS, REPOSITORY, SuiteError
+
+_DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status: 0 done, 1 results are missing, 2 misused, 3 no sandbox, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.command(options)
+    except SandboxUnavailableError as problem:
+        print(f"error: nothing is graded without the sandbox: {problem}", file=sys.stderr)
+        return _UNSAFE
+    except (StoreError, SuiteError, rubric.RubricError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return _MISUSED
+    except KeyboardInterrupt:
+        print("\nstopped; every verdict so far is kept: go on with `python -m grading resume`", file=sys.stderr)
+        return _INTERRUPTED
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = Settings(
+        submissions=str(options.submissions.resolve()),
+        suite=str(options.suite.resolve()),
+        labs=options.labs,
+        rubric=str(options.rubric.resolve()),
+        hidden=None if options.hidden_tests is None else str(options.hidden_tests.resolve()),
+        photos=None if options.photos is None else str(options.photos.resolve()),
+        cifar10=None if options.cifar10 is None else str(options.cifar10.resolve()),
+        gpu=options.gpu,
+        pytest_options=tuple(options.pytest_option),
+    )
+    return _grade(Session.begun(options.out, settings), options.workers)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    return _grade(Session.resumed(options.out), options.workers)
+
+
+def _regrade(options: argparse.Namespace) -> int:
+    session = Session.resumed(options.out)
+    known = [student.student for student in session.store.students()]
+    if unknown := set(options.students) - set(known):
+        raise StoreError(f"no submission of {', '.join(sorted(unknown))} in {options.out}")
+    session.store.forget(options.students or known)
+    session.store.close()
+    return _grade(Session.begun(options.out, session.settings), options.workers)
+
+
+def _grade(session: Session, workers: int) -> int:
+    selftest.require_walls()
+    session.run(workers)
+    return _report(session.store)
+
+
+def _status(options: argparse.Namespace) -> int:
+    return _report(Store(options.out))
+
+
+def _report(store: Store) -> int:
+    counts = collections.Counter(row.verdict for row in store.results())
+    print(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "no checks")
+    for unit, pid in store.leases():
+        print(f"at work: {unit} (process {pid})")
+    missing = store.pending()
+    if not missing and counts:
+        return _DONE
+    print(f"not finished: {len(missing)} of {sum(counts.values())} checks have no verdict yet", file=sys.stderr)
+    for student, _, test in missing[:10]:
+        print(f"  {student}: {test}", file=sys.stderr)
+    if len(missing) > 10:
+        print(f"  and {len(missing) - 10} more; `python -m grading resume` goes on", file=sys.stderr)
+    return _INCOMPLETE
+
+
+def _show(options: argparse.Namespace) -> int:
+    session = Session.resumed(options.out)
+    found = [result for result in grade.grades(session.store, session.rubric) if result.student == options.student]
+    if not found:
+        raise StoreError(f"no submission of {options.student} in {options.out}")
+    (result,) = found
+    print(f"{result.student}: {result.earned} of {result.possible} points")
+    if result.penalty:
+        print(f"  late: -{result.penalty}")
+    for note in result.notes:
+        print(f"  note: {note}")
+    for row in result.rows:
+        print(f"  {row.verdict:<13} {row.earned:>6}/{row.possible:<6} {row.test}")
+        for line in row.detail.splitlines():
+            print(f"      {line}")
+    return _DONE if all(row.verdict != PENDING for row in result.rows) else _INCOMPLETE
+
+
+def _selftest(_: argparse.Namespace) -> int:
+    return _UNSAFE if selftest.main() else _DONE
+
+
+def _labs(value: str) -> tuple[str, ...]:
+    labs = tuple(dict.fromkeys(value.split(",")))
+    if unknown := [lab for lab in labs if lab not in LABS]:
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(LABS)}, found {','.join(unknown)}")
+    return labs
+
+
+def _folder(value: str) -> Path:
+    path = Path(value)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{value}: no such folder")
+    return path
+
+
+def _file(value: str) -> Path:
+    path = Path(value)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{value}: no such file")
+    return path
+
+
+def _count(value: str) -> int:
+    if not value.isdigit() or not 1 <= int(value) <= 1000:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1000, found {value}")
+    return int(value)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m grading",
+        description="Grade a folder of submissions, one folder or archive (zip, tar) for each student, named for them. "
+        "Nothing a student hands in runs outside a sandbox, and no verdict is lost when a run is interrupted.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="grade a class")
+    run.add_argument(
+        "submissions", type=_folder, metavar="SUBMISSIONS", help="folder of students' folders and archives"
+    )
+    _out(run)
+    run.add_argument(
+        "--labs", type=_labs, default=LABS, metavar="lab1,lab4", help="grade these labs only (default: all five)"
+    )
+    _workers(run)
+    run.add_argument(
+        "--rubric", type=_file, default=rubric.DEFAULT, help="weights, deadlines, hints (default: %(default)s)"
+    )
+    run.add_argument(
+        "--hidden-tests", type=_folder, metavar="DIR", help="your own tests; students see neither name nor text"
+    )
+    run.add_argument("--photos", type=_folder, metavar="DIR", help="real photographs to compare and calibrate with")
+    run.add_argument("--cifar10", type=_folder, metavar="DIR", help="CIFAR-10 as train/<class>/*, test/<class>/*")
+    run.add_argument("--gpu", action="store_true", help="let the sandboxes use this machine's GPU")
+    run.add_argument(
+        "--suite", type=_folder, default=REPOSITORY, metavar="DIR", help="the tests (default: this repository's)"
+    )
+    run.add_argument(
+        *("--pytest-option",), action="append", default=[], metavar="=OPT", help="pass an option to pytest; repeatable"
+    )
+    run.set_defaults(command=_run)
+
+    resume = commands.add_parser("resume", help="go on after an interruption")
+    _out(resume)
+    _workers(resume)
+    resume.set_defaults(command=_resume)
+
+    status = commands.add_parser("status", help="how far grading is, and what is missing")
+    _out(status)
+    status.set_defaults(command=_status)
+
+    show = commands.add_parser("show", help="one student's results, with every message")
+    show.add_argument("student", metavar="STUDENT")
+    _out(show)
+    show.set_defaults(command=_show)
+
+    regrade = commands.add_parser("regrade", help="grade again, with the tests and submissions as they are now")
+    regrade.add_argument("students", nargs="*", metavar="STUDENT", help="these students only (default: everybody)")
+    _out(regrade)
+    _workers(regrade)
+    regrade.set_defaults(command=_regrade)
+
+    check = commands.add_parser("selftest", help="try to break each wall of the sandbox, and say which hold")
+    check.set_defaults(command=_selftest)
+    return parser
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="RESULTS", help="folder that results are kept in")
+
+
+def _workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="submissions graded at a time (default: 1)"
+    )

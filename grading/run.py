@@ -1,0 +1,138 @@
+"""Grading from the first pending row to the last: hands out units, records what comes back."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from .check import Checked, Ended
+from .intake import Snapshots
+from .launch import SandboxUnavailableError
+from .pool import Assigned, Handle, Lost
+from .store import Store, StoreError
+from .work import Event, Grade, Made, Started, Stopped, Take, Taken, Unit
+
+_LOSSES = 20  # of one unit to kills from outside, before something else must be wrong
+
+
+class Hands(Protocol):
+    """Who does the units: a local pool or a cluster."""
+
+    def run(self, queue: collections.deque[Unit], handle: Handle) -> None:
+        """Do every unit of the queue; `handle` hears of each and may add units."""
+        ...
+
+
+class Grader:
+    """Brings every pending row of a store to a verdict.
+
+    Args:
+        store: its only writer is this process.
+        suite: the digest that verdicts are kept with.
+        progress: called with the number of rows still pending, after each change.
+    """
+
+    def __init__(self, store: Store, suite: str, snapshots: Path, progress: Callable[[int], None]) -> None:
+        self._store = store
+        self._suite = suite
+        self._snapshots = Snapshots(snapshots)
+        self._progress = progress
+        self._queue: collections.deque[Unit] = collections.deque()
+        self._at_work: set[str] = set()
+        self._losses: collections.Counter[str] = collections.Counter()
+
+    def run(self, hands: Hands) -> None:
+        """Grade until nothing is pending.
+
+        Raises:
+            SandboxUnavailableError: the sandbox cannot be had any more.
+            StoreError: results cannot be written, or another grader is at work on them.
+        """
+        self._store.leases()  # drops those of the dead
+        self._store.lease("grader", os.getpid())
+        try:
+            self._snapshots.sweep()
+            pending = {student for student, _, _ in self._store.pending()}
+            for student in self._store.students():
+                if student.student not in pending:
+                    continue
+                if student.digest is None or self._snapshots.find(student.digest) is None:
+                    self._queue.append(Take(student.student, Path(student.source)))
+                else:
+                    self._enqueue(student.digest)
+            hands.run(self._queue, self._handle)
+        finally:
+            with contextlib.suppress(StoreError):  # the first message says it already
+                self._store.release("grader")
+
+    def _handle(self, unit: Unit, event: Event | Assigned | Lost) -> None:
+        name = _name(unit)
+        if isinstance(event, Assigned):
+            self._store.lease(name, event.pid)
+            return
+        if isinstance(event, Stopped):
+            raise SandboxUnavailableError(event.reason)
+        if isinstance(event, Started):
+            return
+        if isinstance(event, Lost):
+            self._lost(unit)
+        elif isinstance(event, Taken):
+            self._taken(event)
+        else:
+            assert isinstance(unit, Grade)
+            self._graded(unit, event)
+        if isinstance(event, (Taken, Ended, Lost)):
+            self._store.release(name)
+        self._progress(len(self._store.pending()))
+
+    def _taken(self, event: Taken) -> None:
+        if event.digest is None:
+            self._store.rejected(event.student, event.notes[0])
+            return
+        self._store.taken(event.student, event.digest, event.notes, self._suite)
+        self._enqueue(event.digest)
+
+    def _graded(self, unit: Grade, event: Event) -> None:
+        if isinstance(event, Made):
+            self._store.record_made(event.digest, event.artifacts, event.notes)
+        elif isinstance(event, Checked):
+            self._store.record(unit.digest, self._suite, event.test, event.verdict, event.message, event.seconds)
+        elif isinstance(event, Ended):
+            self._at_work.discard(unit.digest)
+            if event.outside:
+                self._lost(unit)
+                return
+            if not event.finished:
+                remaining = [test for _, _, test in self._store.pending(unit.digest)]
+                # Without a test of its own the death counts against the one that was next.
+                during = event.during or next((test for test in unit.tests if test in remaining), None)
+                if during is not None:
+                    self._store.crashed(unit.digest, self._suite, during, event.reason)
+            self._enqueue(unit.digest)
+
+    def _lost(self, unit: Unit) -> None:
+        """A worker or sandbox was killed from outside: nothing is held against the submission."""
+        name = _name(unit)
+        self._losses[name] += 1
+        if self._losses[name] > _LOSSES:
+            raise StoreError(f"the workers on {name} were killed {_LOSSES} times: is this machine short of memory?")
+        if isinstance(unit, Take):
+            self._queue.append(unit)
+        else:
+            self._at_work.discard(unit.digest)
+            self._enqueue(unit.digest)
+
+    def _enqueue(self, digest: str) -> None:
+        tests = tuple(dict.fromkeys(test for _, _, test in self._store.pending(digest)))
+        if tests and digest not in self._at_work:
+            self._at_work.add(digest)
+            made = self._store.made(digest)
+            self._queue.append(Grade(digest, tests, made[0] if made else None))
+
+
+def _name(unit: Unit) -> str:
+    return f"take {unit.student}" if isinstance(unit, Take) else f"grade {unit.digest}"

@@ -1,0 +1,173 @@
+"""The trusted tests, frozen: a copy that no edit during a run changes, known by its digest, and what it expects."""
+
+from __future__ import annotations
+
+import compileall
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import sandbox
+from .launch import Spec
+from .limits import Limits
+from .sandbox import CHANNEL
+from .store import Test
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LABS = tuple(f"lab{number}" for number in range(1, 6))
+_TRUSTED = "/trusted"
+_PARTS = ("conftest.py", "pytest.ini", "tests", "fixtures", "labs")
+_IGNORED = shutil.ignore_patterns("__pycache__", "suite", ".*", "*.pyc")
+
+
+class SuiteError(ValueError):
+    """The trusted tests themselves cannot be collected or run: the teacher's to mend, no student's fault."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A frozen suite.
+
+    Attributes:
+        folder: holds `suite/`, in it perhaps `hidden/`, and `grader/`.
+        digest: sha256 over names and contents; verdicts are kept with it.
+        shown: folders that the tests need beside the submission, such as photographs → where they appear.
+        options: pytest options, the teacher's own last.
+        limits: of one submission's tests.
+        gpu: the tests may use the GPU.
+    """
+
+    folder: Path
+    digest: str
+    shown: Mapping[Path, str] = dataclasses.field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    gpu: bool = False
+
+    def spec(self, job: Path, *, submission: Path | None) -> Spec:
+        """The sandbox in which the tests look at a submission; without one they are only collected."""
+        command = [sys.executable, "-m", "pytest", f"--rootdir={_TRUSTED}/suite", f"--confcutdir={_TRUSTED}/suite"]
+        command += ["-c", f"{_TRUSTED}/suite/pytest.ini", "-p", "grading.plugin", "-p", "no:cacheprovider", "-q"]
+        command += [f"--grading-fd={CHANNEL}", "--grading-job=/job/job.json", "--suite-cache=/work/cache"]
+        # "=" matters: pytest reads the conftest.py of any folder that stands as a word of its own.
+        command.append("--collect-only" if submission is None else "--submission=/submission")
+        command += [*self.options, "tests"]
+        if (self.folder / "suite" / "hidden").is_dir():
+            command.append("hidden")
+        shown = {self.folder: _TRUSTED, job: "/job", **self.shown}
+        return Spec(
+            # pytest takes node ids and settings from the folder it starts in.
+            ["sh", "-c", f'cd {_TRUSTED}/suite && exec "$@"', "sh", *command],
+            read_only=shown if submission is None else {**shown, submission: "/submission"},
+            environment={"PYTHONPATH": f"{_TRUSTED}/grader", "PYTHONDONTWRITEBYTECODE": "1", "LANGUAGE": ""},
+            limits=self.limits,
+            gpu=self.gpu,
+        )
+
+
+def freeze(root: Path, hidden: Path | None, into: Path) -> tuple[Path, str]:
+    """Copy a suite, the grader's own plugin and the teacher's hidden tests into `into`/digest.
+
+    Returns:
+        The copy and its digest.
+
+    Raises:
+        SuiteError: there are no tests at `root`.
+    """
+    if not (root / "pytest.ini").is_file() or not (root / "tests").is_dir():
+        raise SuiteError(f"{root} should hold pytest.ini and tests/")
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".freezing-", dir=into) as folder:
+        copy = Path(folder) / "copy"
+        for part in _PARTS:
+            _copy(root / part, copy / "suite" / part)
+        for part in ("grading", "fixtures"):
+            _copy(REPOSITORY / part, copy / "grader" / part)
+        if hidden is not None:
+            _copy(hidden, copy / "suite" / "hidden")
+            # A package, so that its files may have the names of the suite's own.
+            (copy / "suite" / "hidden" / "__init__.py").touch()
+        digest = hashlib.sha256()
+        for path in sorted(copy.rglob("*")):
+            if path.is_file():
+                digest.update(f"{path.relative_to(copy)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+        # The sandbox cannot write byte code, and compiling anew for each submission takes as long as a check.
+        compileall.compile_dir(copy, quiet=2, stripdir=str(copy), prependdir=_TRUSTED)
+        _readable(copy)
+        final = into / digest.hexdigest()[:32]
+        if not final.is_dir():
+            copy.rename(final)
+    return final, final.name
+
+
+def collect(suite: Suite, labs: Sequence[str]) -> list[Test]:
+    """The tests that every submission is expected to have a verdict for.
+
+    Raises:
+        SuiteError: a file cannot be imported, or there is no test.
+    """
+    tests: list[Test] = []
+    errors: list[str] = []
+    with job(labs, None) as folder:
+        lines = Lines()
+        with sandbox.ran(suite.spec(folder, submission=None), lines.add) as outcome:
+            ended = outcome
+    for event in lines.events:
+        if event["event"] == "test":
+            tests.append(Test(event["test"], event["lab"], float(event["points"]), bool(event["hidden"])))
+        elif event["event"] == "error":
+            errors.append(event["message"])
+    if errors or not tests:
+        said = "\n".join(errors) or ended.stderr.strip()[-2000:] or ended.stdout.strip()[-2000:]
+        raise SuiteError(f"the tests cannot be collected:\n{said}")
+    return tests
+
+
+@contextlib.contextmanager
+def job(labs: Sequence[str], tests: Sequence[str] | None) -> Iterator[Path]:
+    """A folder with what the plugin is to run: the tests of some labs, or exactly these tests."""
+    with tempfile.TemporaryDirectory(prefix="grading-job-") as name:
+        folder = Path(name)
+        (folder / "job.json").write_text(json.dumps({"labs": list(labs), "tests": tests}), encoding="utf-8")
+        _readable(folder)
+        yield folder
+
+
+class Lines:
+    """JSON lines as they come in, in blocks of any size."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._rest = b""
+
+    def add(self, block: bytes) -> None:
+        """Take a block and parse the lines that are whole."""
+        self.events.extend(self.parse(block))
+
+    def parse(self, block: bytes) -> Iterator[dict[str, Any]]:
+        """Yield the objects of the lines that this block completes."""
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=_IGNORED)
+    elif source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _readable(folder: Path) -> None:
+    """The sandbox's user must be able to read it, whatever the umask and the modes of the originals."""
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)

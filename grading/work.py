@@ -1,0 +1,134 @@
+"""Units of work and the process that does them: taking submissions and checking them, one after the other."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeAlias
+
+from . import archives, scripts
+from .check import Checked, Ended, check
+from .intake import RejectedError, Snapshot, Snapshots
+from .launch import SandboxUnavailableError
+from .scripts import ScriptOptions
+from .suite import Suite
+from .untrusted_text import escaped
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Take:
+    """Take one student's folder or archive."""
+
+    student: str
+    source: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Grade:
+    """Run tests on the content of this digest, and before them its scripts unless `artifacts` were made."""
+
+    digest: str
+    tests: tuple[str, ...]
+    artifacts: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What taking gave: a digest and notes, or the reason why it was rejected."""
+
+    student: str
+    digest: str | None
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What a submission's scripts made: the digest of the whole with it."""
+
+    digest: str
+    artifacts: str
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """A test began."""
+
+    test: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopped:
+    """The sandbox cannot be had: grading stops."""
+
+    reason: str
+
+
+Unit: TypeAlias = Take | Grade
+Event: TypeAlias = Taken | Made | Started | Checked | Ended | Stopped
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """What every worker needs to know."""
+
+    snapshots: Path
+    suite: Suite
+    labs: tuple[str, ...]
+    scripts: ScriptOptions
+
+    def do(self, unit: Unit, send: Callable[[Event], None]) -> None:
+        """Do a unit; what happens is sent as it happens, `Taken` or `Ended` last."""
+        try:
+            if isinstance(unit, Take):
+                self._take(unit, send)
+            else:
+                self._grade(unit, send)
+        except SandboxUnavailableError as problem:
+            send(Stopped(str(problem)))
+
+    def _take(self, unit: Take, send: Callable[[Event], None]) -> None:
+        try:
+            snapshot = archives.take(unit.source, Snapshots(self.snapshots))
+        except RejectedError as problem:
+            send(Taken(unit.student, None, (f"the submission could not be taken: {problem}",)))
+        except OSError as problem:
+            reason = escaped(problem.strerror or str(problem))
+            send(Taken(unit.student, None, (f"the submission could not be read: {reason}",)))
+        else:
+            send(Taken(unit.student, snapshot.digest, tuple(f"left out: {note}" for note in snapshot.left_out)))
+
+    def _grade(self, unit: Grade, send: Callable[[Event], None]) -> None:
+        snapshots = Snapshots(self.snapshots)
+        artifacts = unit.artifacts
+        if artifacts is None or snapshots.find(artifacts) is None:
+            handed_in = snapshots.root / unit.digest
+            to_be_run = scripts.to_run(handed_in, self.labs)
+            made = Snapshot(unit.digest, handed_in)
+            if to_be_run:
+                made = scripts.make(handed_in, to_be_run, self.scripts, snapshots)
+            artifacts = made.digest
+            send(Made(unit.digest, artifacts, made.left_out))
+        ended = check(self.suite, snapshots.root / artifacts, unit.tests, lambda test: send(Started(test)), send)
+        send(ended)
+
+
+def serve(connection: Connection, workshop: Workshop, parent: int) -> None:
+    """A worker process: do units until the grader closes the connection or dies."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the grader decides
+    while True:
+        try:
+            unit = connection.recv()
+        except EOFError:
+            return
+        workshop.do(unit, connection.send)

@@ -1,0 +1,78 @@
+"""A class of submissions to the toy suite, and the grader's commands on it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import sqlite3
+import subprocess
+import sys
+import unittest.mock
+from collections.abc import Mapping
+from pathlib import Path
+
+from grading import commands, selftest
+
+TOY = Path(__file__).with_name("toy")
+REPOSITORY = Path(__file__).resolve().parents[3]
+HONEST = {"answer": 42, "times2": 84, "times3": 126, "bonus": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+@dataclasses.dataclass
+class Class:
+    """A class of submissions to the toy suite, and the grader's command line on it."""
+
+    submissions: Path
+    out: Path
+
+    def hand_in(self, student: str, files: Mapping[str, object] | None = None) -> Path:
+        """Make a submission; values that are no bytes are written as JSON. None: an honest one."""
+        folder = self.submissions / student
+        given = {"answer.json": HONEST, "parsed.txt": b"fine"} if files is None else files
+        for name, content in given.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return folder
+
+    def command(self, *words: str) -> list[str]:
+        """A command of the grader with its results folder; `run` gets the toy suite and the submissions too."""
+        given = [str(self.submissions), "--suite", str(TOY)] if words[0] == "run" else []
+        return [sys.executable, "-m", "grading", words[0], *given, *words[1:], "--out", str(self.out)]
+
+    def __call__(self, *words: str, status: int = 0) -> Said:
+        """Run a command in this process, without the self-test; it must end with this exit status."""
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+            unittest.mock.patch.object(selftest, "require_walls"),
+        ):
+            found = commands.main(self.command(*words)[3:])
+        said = Said(stdout.getvalue(), stderr.getvalue())
+        assert found == status, f"{said.stdout}\n{said.stderr}"
+        return said
+
+    def started(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command as a program of its own."""
+        return subprocess.Popen(self.command(*words), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+
+    def verdicts(self) -> dict[str, dict[str, str]]:
+        """student → short test name → verdict."""
+        found: dict[str, dict[str, str]] = {}
+        with contextlib.closing(sqlite3.connect(self.out / "results.sqlite")) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'results'").fetchall():
+                return {}
+            for student, test, verdict in db.execute("SELECT student, test, verdict FROM results"):
+                found.setdefault(student, {})[test.rpartition("::")[2]] = verdict
+        return found
