@@ -68,6 +68,16 @@ def test_only_tf32_may_use_tf32(backend: TensorRTRTXBackend, monkeypatch: pytest
     assert {Path(str(out)).name: tf32 for out, tf32 in asked.items()} == {"fp32": False, "tf32": True, "fp16": False}
 
 
+def test_the_builder_is_told(backend: TensorRTRTXBackend, model: Path, tmp_path: Path) -> None:
+    """A build repeats to the byte, so what differs is the flag; nothing else tells FP32 from TF32 with no GPU."""
+    engines = []
+    for number, precision in enumerate((Precision.FP32, Precision.FP32, Precision.TF32)):
+        backend.build(model, BuildOptions(precision), tmp_path / str(number))
+        engines.append((tmp_path / str(number)).read_bytes())
+    assert engines[0] == engines[1]
+    assert engines[0] != engines[2]
+
+
 def test_names_itself(backend: TensorRTRTXBackend) -> None:
     assert re.fullmatch(r"TensorRT-RTX \d+\.\d+\.\d+\S* \(strongly typed\)", backend.version())
     assert backend.device()
