@@ -83,9 +83,17 @@ def need(*modules: str) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            package = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(name, name)
-            remedy = f"pip install {package} (on a Jetson: NVIDIA's own wheel of torch and torchvision)"
-            raise stop(f"this lab needs {package}: {error}", remedy) from error
+            absent = (error.name or name).split(".")[0]
+            package = {"PIL": "pillow"}.get(absent, absent)
+            jetson = " (on a Jetson: NVIDIA's own wheel)" if package in ("torch", "torchvision") else ""
+            raise stop(f"this lab needs {name}: {error}", f"pip install {package}{jetson}") from error
+
+
+def claim(folder: Path) -> None:
+    """Make the output folder and try to write there: better refused now than after minutes of work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ def main() -> None:
     parser = artifact.parser(__doc__ or "")
     artifact.add_batch(parser)
     options = parser.parse_args()
+    artifact.claim(options.out)
     artifact.need("numpy", "PIL", "tqdm", "torch", "torchvision", "onnx")
     import torch
     import torchvision

@@ -32,6 +32,7 @@ def main() -> None:
     parser = artifact.parser(__doc__ or "")
     artifact.add_batch(parser)
     options = parser.parse_args()
+    artifact.claim(options.out)
     places = places_of_weights()
     with tempfile.TemporaryDirectory() as settings:
         # Read at import: nothing is to be installed, fetched or reported, and no settings left behind.
