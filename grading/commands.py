@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import grade, rubric, selftest
+from . import exports, grade, rubric, selftest
 from .launch import SandboxUnavailableError
 from .session import Session, Settings
 from .store import PENDING, Store, StoreError
@@ -107,6 +107,20 @@ def _show(options: argparse.Namespace) -> int:
     return _DONE if all(row.verdict != PENDING for row in result.rows) else _INCOMPLETE
 
 
+def _export(options: argparse.Namespace) -> int:
+    session = Session.resumed(options.out)
+    results = grade.grades(session.store, session.rubric)
+    if not options.partial and (missing := [result.student for result in results if not result.complete]):
+        names = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
+        print(f"not exported: {len(missing)} students have no verdict on every check yet ({names});", file=sys.stderr)
+        print("`python -m grading resume` goes on; --partial exports what there is", file=sys.stderr)
+        return _INCOMPLETE
+    for name in options.format or exports.FORMATS:
+        written = exports.FORMATS[name](results, options.out / "exports" / name)
+        print(f"{name}: {len(written)} file{'s' * (len(written) != 1)} in {options.out / 'exports' / name}")
+    return _DONE
+
+
 def _selftest(_: argparse.Namespace) -> int:
     return _UNSAFE if selftest.main() else _DONE
 
@@ -185,6 +199,14 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("student", metavar="STUDENT")
     _out(show)
     show.set_defaults(command=_show)
+
+    export = commands.add_parser("export", help="write the results for a learning platform, or as a table")
+    _out(export)
+    export.add_argument(
+        "--format", action="append", choices=tuple(exports.FORMATS), help="this format only; repeatable (default: all)"
+    )
+    export.add_argument("--partial", action="store_true", help="export although checks are still without a verdict")
+    export.set_defaults(command=_export)
 
     regrade = commands.add_parser("regrade", help="grade again, with the tests and submissions as they are now")
     regrade.add_argument("students", nargs="*", metavar="STUDENT", help="these students only (default: everybody)")

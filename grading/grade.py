@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 
 from .rubric import Rubric
-from .store import CRASH, PENDING, Row, Store, Student, Test
+from .store import CRASH, PENDING, Expected, Row, Store, Student
 
 _CENT = Decimal("0.01")
 _ZERO = Decimal("0.00")
@@ -41,13 +42,23 @@ class GradedRow:
 
 @dataclasses.dataclass(frozen=True)
 class Grade:
-    """One student's result. The rows' `earned` and `penalty` add up to `earned` to the cent."""
+    """One student's result. The rows' `earned` less the penalties is `earned`, to the cent.
+
+    Attributes:
+        penalties: lab → points taken for lateness.
+        complete: every row has a verdict.
+    """
 
     student: str
     rows: tuple[GradedRow, ...]
-    penalty: Decimal
+    penalties: Mapping[str, Decimal]
     notes: tuple[str, ...]
     complete: bool
+
+    @property
+    def penalty(self) -> Decimal:
+        """Points taken for lateness."""
+        return sum(self.penalties.values(), _ZERO)
 
     @property
     def earned(self) -> Decimal:
@@ -69,12 +80,12 @@ def grades(store: Store, rubric: Rubric) -> list[Grade]:
     return [_grade(student, rows.get(student.student, []), tests, rubric, store) for student in store.students()]
 
 
-def _grade(student: Student, rows: list[Row], tests: dict[str, Test], rubric: Rubric, store: Store) -> Grade:
+def _grade(student: Student, rows: list[Row], tests: dict[str, Expected], rubric: Rubric, store: Store) -> Grade:
     submitted = rubric.submitted.get(
         student.student, datetime.datetime.fromtimestamp(student.submitted, datetime.timezone.utc)
     )
     graded: list[GradedRow] = []
-    penalty: dict[str, Decimal] = {}
+    by_lab: dict[str, Decimal] = {}
     hidden = 0
     for row in rows:
         test = tests[row.test]
@@ -84,7 +95,7 @@ def _grade(student: Student, rows: list[Row], tests: dict[str, Test], rubric: Ru
         secret = rule.visibility != "visible"
         hidden += secret
         earned = worth if row.verdict == "passed" else _ZERO
-        penalty[test.lab] = penalty.get(test.lab, _ZERO) + earned
+        by_lab[test.lab] = by_lab.get(test.lab, _ZERO) + earned
         graded.append(
             GradedRow(
                 name=f"hidden check {hidden}" if secret else _title(row.test),
@@ -99,11 +110,11 @@ def _grade(student: Student, rows: list[Row], tests: dict[str, Test], rubric: Ru
                 seconds=row.seconds,
             )
         )
-    lost = sum((_cents(earned * rubric.penalty(lab, submitted)) for lab, earned in penalty.items()), _ZERO)
+    lost = {lab: _cents(earned * rubric.penalty(lab, submitted)) for lab, earned in by_lab.items()}
     made = store.made(student.digest) if student.digest is not None else None
     notes = (*student.notes, *(made[1] if made else ()))
     complete = bool(graded) and all(row.verdict != PENDING for row in graded)
-    return Grade(student.student, tuple(graded), lost, notes, complete)
+    return Grade(student.student, tuple(graded), {lab: cost for lab, cost in lost.items() if cost}, notes, complete)
 
 
 def _message(row: Row, hint: str | None, secret: bool) -> str:

@@ -65,7 +65,7 @@ class Rubric:
             if fnmatch.fnmatchcase(test, f"*{rule.match}"):
                 given = dataclasses.asdict(rule)
                 found.update({key: value for key, value in given.items() if value is not None})
-        return Rule(**{"match": test, **found})
+        return Rule(**{**found, "match": test})
 
     def penalty(self, lab: str, submitted: datetime.datetime) -> Decimal:
         """The share of this lab's points that lateness takes, 0 to 1."""

@@ -50,7 +50,7 @@ class StoreError(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Test:
+class Expected:
     """One expected check: its pytest node id, its lab, what it is worth, whether it is the teacher's secret."""
 
     test: str
@@ -119,7 +119,7 @@ class Store:
         with _explained(self.path):
             return self._db.execute(query, values).fetchall()
 
-    def expect(self, students: Iterable[Student], tests: Sequence[Test], settings: dict[str, str]) -> None:
+    def expect(self, students: Iterable[Student], tests: Sequence[Expected], settings: dict[str, str]) -> None:
         """Write every expected (student, test) as pending, in one transaction, before anything is run.
 
         Content that the same suite has judged before gets its verdicts back when it is taken.
@@ -149,10 +149,10 @@ class Store:
             raise StoreError(f"{self.path} has no setting {name!r}: it was not made by this version of grading")
         return str(rows[0][0])
 
-    def tests(self) -> list[Test]:
+    def tests(self) -> list[Expected]:
         """The expected tests, in the order of collection."""
         rows = self._rows("SELECT test, lab, points, hidden FROM tests ORDER BY position")
-        return [Test(str(t), str(lab), float(str(p)), bool(h)) for t, lab, p, h in rows]
+        return [Expected(str(t), str(lab), float(str(p)), bool(h)) for t, lab, p, h in rows]
 
     def students(self) -> list[Student]:
         """The expected students, by name."""

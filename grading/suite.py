@@ -18,7 +18,7 @@ from . import sandbox
 from .launch import Spec
 from .limits import Limits
 from .sandbox import CHANNEL
-from .store import Test
+from .store import Expected
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LABS = tuple(f"lab{number}" for number in range(1, 6))
@@ -107,13 +107,13 @@ def freeze(root: Path, hidden: Path | None, into: Path) -> tuple[Path, str]:
     return final, final.name
 
 
-def collect(suite: Suite, labs: Sequence[str]) -> list[Test]:
+def collect(suite: Suite, labs: Sequence[str]) -> list[Expected]:
     """The tests that every submission is expected to have a verdict for.
 
     Raises:
         SuiteError: a file cannot be imported, or there is no test.
     """
-    tests: list[Test] = []
+    tests: list[Expected] = []
     errors: list[str] = []
     with job(labs, None) as folder:
         lines = Lines()
@@ -121,7 +121,7 @@ def collect(suite: Suite, labs: Sequence[str]) -> list[Test]:
             ended = outcome
     for event in lines.events:
         if event["event"] == "test":
-            tests.append(Test(event["test"], event["lab"], float(event["points"]), bool(event["hidden"])))
+            tests.append(Expected(event["test"], event["lab"], float(event["points"]), bool(event["hidden"])))
         elif event["event"] == "error":
             errors.append(event["message"])
     if errors or not tests:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from grading import exports
 from tests.suite.grading.toy_class import HONEST, REPOSITORY, TOY, Class
 
 ALL_PASSED = {
@@ -203,3 +207,15 @@ def _until_some_are_done(a_class: Class) -> None:
                 return
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_export_writes_every_format_and_refuses_what_is_not_finished(a_class: Class) -> None:
+    a_class.hand_in("ann")
+    a_class("run")
+    a_class("export")
+    assert {path.name for path in (a_class.out / "exports").iterdir()} == set(exports.FORMATS)
+    assert json.loads((a_class.out / "exports" / "gradescope" / "ann.json").read_text())["score"] == 9.0
+    with contextlib.closing(sqlite3.connect(a_class.out / "results.sqlite")) as db, db:
+        db.execute("UPDATE results SET verdict = 'pending' WHERE test LIKE '%test_answer'")
+    assert "ann" in a_class("export", status=1).stderr
+    a_class("export", "--partial", "--format", "csv")

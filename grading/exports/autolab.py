@@ -1,0 +1,42 @@
+"""Autolab's autoresult: the last line of a grader's output, below a line of formatted feedback.
+
+https://docs.autolabproject.com/features/formatted-feedback/. The problems are the labs; Autolab adds them up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from ..grade import Grade
+from .files import each
+
+_OTHER = "other"
+
+
+def write(results: Sequence[Grade], folder: Path) -> list[Path]:
+    """One text a student: feedback line, autoresult line."""
+    return each(results, folder, ".txt", _result)
+
+
+def _result(result: Grade) -> bytes:
+    scores: dict[str, Decimal] = {}
+    stages: dict[str, dict[str, Any]] = {}
+    for row in result.rows:
+        lab = row.lab or _OTHER
+        scores[lab] = scores.get(lab, Decimal(0)) + row.earned
+        stage = stages.setdefault(lab, {})
+        if row.verdict in ("passed", "failed", "crash"):
+            stage[row.name] = {"passed": row.verdict == "passed", "hint": row.message}
+        else:
+            stage[row.name] = row.message or "not graded"
+    for lab, cost in result.penalties.items():
+        scores[lab or _OTHER] -= cost
+        stages[lab or _OTHER]["handed in late"] = f"-{cost} points"
+    feedback = {"_presentation": "semantic", "stages": list(stages), **stages}
+    points = {"scores": {lab: float(score) for lab, score in scores.items()}}
+    lines = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in (feedback, points))
+    return "".join(f"{line}\n" for line in lines).encode()

@@ -1,0 +1,56 @@
+"""PrairieLearn's external grading results: https://prairielearn.readthedocs.io/en/latest/externalGrading/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from ..grade import Grade
+from ..untrusted_text import shortened
+from .files import as_json, each
+
+_BYTES = 1_000_000  # PrairieLearn takes no more than 1 MB
+
+
+def write(results: Sequence[Grade], folder: Path) -> list[Path]:
+    """One results.json a student."""
+    return each(results, folder, ".json", _fitting)
+
+
+def _fitting(result: Grade) -> bytes:
+    for characters in (4000, 1000, 200, 0):
+        data = as_json(_result(result, characters))
+        if len(data) <= _BYTES:
+            return data
+    raise ValueError(f"{result.student}: {len(result.rows)} checks do not fit into {_BYTES:,} bytes")
+
+
+def _result(result: Grade, characters: int) -> dict[str, Any]:
+    tests: list[dict[str, Any]] = [
+        {
+            "name": row.name,
+            "points": float(row.earned),
+            "max_points": float(row.possible),
+            "message": shortened(row.message, characters) if characters else "",
+        }
+        for row in result.rows
+    ]
+    if result.penalty:
+        tests.append({"name": "handed in late", "points": -float(result.penalty), "max_points": 0.0, "message": ""})
+    notes = "\n".join(result.notes)
+    if not result.possible:  # nothing was graded: no points won or lost, and no attempt used
+        return {
+            "gradable": False,
+            "format_errors": ["nothing could be graded"],
+            "message": notes[:4000],
+            "tests": tests,
+        }
+    score = max(Decimal(0), min(Decimal(1), result.earned / result.possible))
+    return {
+        "gradable": True,
+        "score": float(score),
+        "message": shortened(f"{result.earned} of {result.possible} points\n{notes}".strip(), 4000),
+        "tests": tests,
+    }
