@@ -78,7 +78,7 @@ class Dataset:
         }
 
     def normalise(self, images: NDArray[np.uint8]) -> Tensor:
-        """uint8 N×32×32×3 to float32 N×3×32×32, stored channels-last."""
+        """uint8 N×32×32×3 to float32 N×3×32×32."""
         mean, std = torch.tensor(self.preprocessing.mean), torch.tensor(self.preprocessing.std)
         return ((torch.from_numpy(images).float() / self.preprocessing.divisor - mean) / std).permute(0, 3, 1, 2)
 
@@ -262,7 +262,7 @@ def shift(images: Tensor, reach: int, rng: torch.Generator) -> Tensor:
     rows = (offsets[0] + torch.arange(height, device=images.device)).unsqueeze(2)  # N×H×1
     columns = (offsets[1] + torch.arange(width, device=images.device)).unsqueeze(1)  # N×1×W
     number = torch.arange(count, device=images.device).view(-1, 1, 1)
-    return padded[number, :, rows, columns].permute(0, 3, 1, 2)  # N×H×W×3 in memory: already channels-last
+    return padded[number, :, rows, columns].permute(0, 3, 1, 2)  # indexing gave N×H×W×3
 
 
 def mirror(images: Tensor, numbers: Tensor, seed: int, epoch: int, count: int) -> Tensor:

@@ -127,12 +127,16 @@ class Trainer:
         self.work: Path = options.out / WORK
         self.may_train = options.weights != "pretrained"
         self.device = torch.device(options.device)
-        self.images, self.labels = data.normalise(data.train.images), torch.from_numpy(data.train.labels)
-        self.images, self.labels = self.images.to(self.device), self.labels.to(self.device)
-        self.test_images = data.normalise(data.test.images).to(self.device)
+        gpu = self.device.type == "cuda"
+        # A GPU's tensor cores want channels last. A processor gains nothing, and there torch 2.15 wrote past its
+        # buffers when the batch size changed from step to step.
+        self.layout = torch.channels_last if gpu else torch.contiguous_format
+        self.images = data.normalise(data.train.images).to(self.device, memory_format=self.layout)
+        self.labels = torch.from_numpy(data.train.labels).to(self.device)
+        self.test_images = data.normalise(data.test.images).to(self.device, memory_format=self.layout)
         self.steps = max(recipe.least_steps, round(len(data.train) / recipe.batch))  # in an epoch
         # bfloat16 has float32's range, so no loss scaling is needed. Processors and older GPUs stay in float32.
-        self.mixed = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.mixed = gpu and torch.cuda.is_bf16_supported()
         identity = [dataclasses.asdict(recipe), data.digest(), self.seed, self.epochs]
         self.key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
@@ -187,7 +191,7 @@ class Trainer:
         if self.data.mirror:
             images = cifar10.mirror(images, numbers, self.seed, epoch, len(self.labels))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            scores = model(images)
+            scores = model(images.contiguous(memory_format=self.layout))
         smoothing = self.recipe.label_smoothing
         loss = nn.functional.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
         for optimizer in optimizers:
@@ -277,7 +281,7 @@ def make_parent(trainer: Trainer, weights: str) -> tuple[ResNet18, list[dict[str
         return fold(model).to(trainer.device), []
     model.whiten(torch.cat(trainer.watched()).cpu())
     nn.init.zeros_(model.fc.weight)  # no class is preferred at first
-    model.to(trainer.device, memory_format=torch.channels_last)
+    model.to(trainer.device, memory_format=trainer.layout)
     recipe = trainer.recipe
     filters = [parameter for parameter in model.parameters() if parameter.ndim == 4]
     others = [parameter for parameter in model.parameters() if parameter.ndim < 4]
