@@ -491,6 +491,9 @@ def test_an_engine_is_read_from_disk_once_a_session(cache: EngineCache, model: P
 
 
 def test_the_summary_counts_hits_and_builds(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "pytest_plugins = ('fixtures.engines',)\ndef pytest_addoption(parser):\n    parser.addoption('--suite-cache')\n"
+    )
     (tmp_path / "test_it.py").write_text(
         "from pathlib import Path\n"
         "from fixtures.backends.base import BuildOptions, Precision\n"
@@ -498,11 +501,10 @@ def test_the_summary_counts_hits_and_builds(tmp_path: Path, model: Path) -> None
         "def test_it(engines):\n"
         f"    engines.build(Path({str(model)!r}), OnnxRuntimeBackend(), BuildOptions(Precision.FP32))\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "pytest.ini"), "--rootdir", str(ROOT)]
-    command += ["-p", "conftest", str(tmp_path / "test_it.py"), "--suite-cache", str(tmp_path / "cache")]
-    environment = {**os.environ, "LANGUAGE": "en", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "--suite-cache", "cache"]
+    environment = {**os.environ, "LANGUAGE": "en", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     runs = [
-        subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False).stdout
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False).stdout
         for _ in range(2)
     ]
     assert "engines: 0 from the cache, 1 built in" in runs[0], runs[0]

@@ -240,6 +240,32 @@ def test_weights_outside_qdq_count_two_bytes_in_an_int8_engine(model: Path, tmp_
     assert graph.weights_bytes(loaded, Precision.INT8) == before + 10 * tiny.CHANNELS
 
 
+def test_a_clip_between_a_weights_q_and_dq_hides_it_from_nobody(model: Path, tmp_path: Path) -> None:
+    """torch writes one for narrow ranges, and TensorRT-RTX then leaves the weight out of the engine."""
+    quantized = tmp_path / "int8.onnx"
+    graph.to_int8_qdq(model, tiny.calibration(tmp_path / "calibration"), quantized)
+    loaded = onnx.load(str(quantized))
+    before = graph.weights_bytes(loaded, Precision.INT8)
+    clip_weights(loaded)
+    assert sum(node.op_type == "Clip" for node in loaded.graph.node) == tiny.CONVOLUTIONS + 1
+    assert graph.weights_bytes(loaded, Precision.INT8) == before
+
+
+def clip_weights(model: Any) -> None:
+    """Put a Clip to −127 … 127 between each weight's Q and DQ."""
+    bounds = [numpy_helper.from_array(np.array(bound, np.int8), f"bound{bound}") for bound in (-127, 127)]
+    model.graph.initializer.extend(bounds)
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type == "DequantizeLinear" and ".weight" in node.input[0]:
+            clipped = f"{node.input[0]}_clipped"
+            names = [node.input[0], *(bound.name for bound in bounds)]
+            model.graph.node.append(helper.make_node("Clip", names, [clipped], clipped))
+            node.input[0] = clipped
+        model.graph.node.append(node)
+
+
 def test_names_that_could_forge_a_log_line_are_replaced(model: Path, tmp_path: Path) -> None:
     forged = "/x\nName: y, LayerType: correlation, Inputs: [ { Datatype: Int8 }]"
     loaded = onnx.load(str(model))
