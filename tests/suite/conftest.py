@@ -70,10 +70,10 @@ def verify(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Outc
     def run(folder: Path | None, markers: str, *arguments: str, backend: str = "onnxruntime") -> Outcome:
         results = tmp_path / "results"
         shutil.rmtree(results, ignore_errors=True)
-        command = [sys.executable, "-m", "pytest", "-q", "-m", markers, "--backend", backend, "--summary", str(results)]
-        command += ["--suite-cache", str(suite_cache(request.config)), "--weights", "untrained", "--benchmark-disable"]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", markers, "--backend", backend, f"--summary={results}"]
+        command += [f"--suite-cache={suite_cache(request.config)}", "--weights", "untrained", "--benchmark-disable"]
         if folder is not None:
-            command += ["--submission", str(folder)]
+            command.append(f"--submission={folder}")
         environment = {**os.environ, "LANGUAGE": "en", "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             [*command, *arguments],
