@@ -15,6 +15,7 @@ from fixtures.claims.speedup import SpeedupClaims
 from fixtures.layers import prove
 from fixtures.messages import _
 from fixtures.models import MOBILENET_V2
+from fixtures.report.record import PlacementRow, Record
 from fixtures.strict_json import require_json
 from fixtures.submission import Submission
 from fixtures.verdict import Cause, fail, not_gradable, require
@@ -24,18 +25,21 @@ from fixtures.verdict import Cause, fail, not_gradable, require
 LEAST_IN_FP16 = 0.9
 
 
-@pytest.fixture
-def placement(submission: Submission) -> dla.Placement:
-    """The submitted placement."""
+@pytest.fixture(scope="module")
+def placement(submission: Submission, record: Record) -> dla.Placement:
+    """The submitted placement, noted in the record."""
     path = submission.require("lab3", "dla_placement.json")
     try:
-        return dla.parse(require_json(path))
+        found = dla.parse(require_json(path))
     except ValueError as error:
         fail(
             expected=_("dla_placement.json as lab 3 lays it out"),
             found=str(error),
             look=_("run lab3_dla_fallback.py, which writes it"),
         )
+    layers = tuple((name[:200], device) for name, device in found.devices.items())
+    record.placements.append(PlacementRow("lab3", MOBILENET_V2.name, found.crossings, found.method, layers))
+    return found
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import pytest
 from fixtures.accuracy import agreement, reference_outputs
 from fixtures.backends.base import CalibrationData, Precision
 from fixtures.backends.graph import to_int8_qdq
-from fixtures.calibration import CalibrationSet, own, read_set
+from fixtures.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
 from fixtures.case import read_graph
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos
 from fixtures.graphs import read
 from fixtures.messages import _
 from fixtures.models import RESNET50
+from fixtures.report.record import CalibrationRow, Record
 from fixtures.seeds import fresh_seed
 from fixtures.stopwatch import CALIBRATING, spent
 from fixtures.submission import Submission
@@ -41,9 +42,13 @@ LARGEST_SQNR_LOSS = 3.0
 
 
 @pytest.fixture(scope="module")
-def calibration(submission: Submission) -> CalibrationSet:
-    """The submitted calibration data, read once."""
-    return read_set(submission, RESNET50)
+def calibration(submission: Submission, record: Record) -> CalibrationSet:
+    """The submitted calibration data, read once and noted in the record."""
+    found = read_set(submission, RESNET50)
+    record.calibrations.append(
+        CalibrationRow("lab4", found.images, found.distinct, FIRST_BIN, BIN_WIDTH, found.histogram)
+    )
+    return found
 
 
 @pytest.mark.lab4

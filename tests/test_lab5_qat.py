@@ -13,10 +13,13 @@ from fixtures.backends.base import Precision
 from fixtures.case import Case, read_graph
 from fixtures.claims.onnx import OnnxClaims
 from fixtures.claims.speedup import SpeedupClaims
+from fixtures.curves import parse
 from fixtures.datasets import Labelled, Photos, find_labelled
 from fixtures.messages import _
 from fixtures.models import RESNET18, RESNET18_QAT, Model
+from fixtures.report.record import Record
 from fixtures.seeds import fresh_seed
+from fixtures.strict_json import require_json
 from fixtures.submission import Submission
 from fixtures.verdict import Cause, fail, not_gradable, require
 
@@ -150,6 +153,19 @@ class TestQat(OnnxClaims, SpeedupClaims):
             ),
             look=_("set each channel's weight scale from its largest weight"),
         )
+
+    @pytest.mark.points(1)
+    def test_curves_are_a_training(self, submission: Submission, record: Record) -> None:
+        """The curves hold, for each epoch, its phase, its loss and the shares of images that were right."""
+        path = submission.optional("lab5", "training_curves.json")
+        try:
+            record.curves.extend(parse(require_json(path)))
+        except ValueError as error:
+            fail(
+                expected=_("{file} as lab 5 lays it out").format(file=path.name),
+                found=str(error),
+                look=_("run lab5_qat_resnet18_cifar10.py, which writes it"),
+            )
 
     @pytest.mark.points(4)
     def test_accuracy(self, submission: Submission, held_out: tuple[Labelled, dict[str, Any]]) -> None:
