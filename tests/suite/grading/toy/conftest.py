@@ -25,10 +25,12 @@ def submission(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def answer(submission: Path) -> Any:
     """What the student answered."""
-    path = submission / "answer.json"
-    if not path.is_file():
+    path = next(
+        (path for path in (submission / "answer.json", submission / "lab1" / "answer.json") if path.is_file()), None
+    )
+    if path is None:
         pytest.fail("expected: answer.json\nfound: no such file", pytrace=False)
     try:
         return json.loads(path.read_text())
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         pytest.fail(f"expected: JSON\nfound: {problem}", pytrace=False)
