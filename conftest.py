@@ -12,6 +12,7 @@ pytest_plugins = (
     "fixtures.submission",
     "fixtures.datasets",
     "fixtures.engines",
+    "fixtures.quantized",
     "fixtures.case",
     "fixtures.report.record",
     "fixtures.seeds",

@@ -9,7 +9,6 @@ import pytest
 
 from fixtures.accuracy import agreement, reference_outputs
 from fixtures.backends.base import CalibrationData, Precision
-from fixtures.backends.graph import to_int8_qdq
 from fixtures.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
 from fixtures.case import read_graph
 from fixtures.claims.speedup import SpeedupClaims
@@ -17,10 +16,10 @@ from fixtures.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos
 from fixtures.graphs import read
 from fixtures.messages import _
 from fixtures.models import RESNET50
+from fixtures.quantized import Quantize
 from fixtures.report.record import CalibrationRow, Record
 from fixtures.seeds import fresh_seed
-from fixtures.stopwatch import CALIBRATING, spent
-from fixtures.submission import Submission
+from fixtures.submission import Submission, suite_cache
 from fixtures.verdict import require
 
 REGENERATE = "python3 labs/lab4_generate_calib_data.py --out DIR"
@@ -49,6 +48,12 @@ def calibration(submission: Submission, record: Record) -> CalibrationSet:
         CalibrationRow("lab4", found.images, found.distinct, FIRST_BIN, BIN_WIDTH, found.histogram)
     )
     return found
+
+
+@pytest.fixture(scope="module")
+def ours(photos: Photos, request: pytest.FixtureRequest) -> CalibrationData:
+    """The suite's own calibration data, always the same."""
+    return own(photos, RESNET50, OWN_IMAGES, 1, suite_cache(request.config) / "own" / RESNET50.name)
 
 
 @pytest.mark.lab4
@@ -134,16 +139,15 @@ class TestInt8(SpeedupClaims):
 
     @pytest.mark.points(3)
     def test_scales_are_plausible(
-        self, submission: Submission, calibration: CalibrationSet, photos: Photos, tmp_path: Path
+        self, submission: Submission, calibration: CalibrationSet, ours: CalibrationData, quantized: Quantize
     ) -> None:
         """The scales that these images give are those that the suite's own images give."""
         path = read_graph(submission, "lab1", RESNET50.file).path
-        theirs = self._scales(path, calibration.data, tmp_path / "theirs.onnx")
-        ours = self._scales(path, own(photos, RESNET50, OWN_IMAGES, 1, tmp_path), tmp_path / "ours.onnx")
-        ratios = np.array([theirs[node] / ours[node] for node in ours if node in theirs])
+        theirs, own_scales = scales(quantized(path, calibration.data)), scales(quantized(path, ours))
+        ratios = np.array([theirs[node] / own_scales[node] for node in own_scales if node in theirs])
         middle = float(np.exp(np.median(np.abs(np.log(ratios)))))
         require(
-            ratios.size == len(ours) and middle <= LARGEST_SCALE_RATIO,
+            ratios.size == len(own_scales) and middle <= LARGEST_SCALE_RATIO,
             expected=_("scales within {most:g} times of those from other photographs, at half the layers").format(
                 most=LARGEST_SCALE_RATIO
             ),
@@ -156,8 +160,9 @@ class TestInt8(SpeedupClaims):
         self,
         submission: Submission,
         calibration: CalibrationSet,
+        ours: CalibrationData,
+        quantized: Quantize,
         photos: Photos,
-        tmp_path: Path,
         request: pytest.FixtureRequest,
     ) -> None:
         """On held-out photographs, INT8 with these scales is as close to FP32 as with the suite's own."""
@@ -165,23 +170,20 @@ class TestInt8(SpeedupClaims):
         held = photos.batch(RESNET50, HELD_IMAGES, fresh_seed(request.config))
         feeds = [{"input": image[None]} for image in held]
         exact = reference_outputs(path, feeds, "output")
-        decibels = []
-        for name, data in (("theirs", calibration.data), ("ours", own(photos, RESNET50, OWN_IMAGES, 1, tmp_path))):
-            quantized = tmp_path / f"{name}.onnx"
-            with spent(CALIBRATING):
-                to_int8_qdq(path, data, quantized)
-            decibels.append(agreement(exact, reference_outputs(quantized, feeds, "output"), within=True).sqnr_db)
-        theirs, ours = decibels
+        found, best = (
+            agreement(exact, reference_outputs(quantized(path, data), feeds, "output"), within=True).sqnr_db
+            for data in (calibration.data, ours)
+        )
         require(
-            theirs >= ours - LARGEST_SQNR_LOSS,
+            found >= best - LARGEST_SQNR_LOSS,
             expected=_("at least {least:.1f} dB between answers and quantization noise").format(
-                least=ours - LARGEST_SQNR_LOSS
+                least=best - LARGEST_SQNR_LOSS
             ),
-            found=_("{found:.1f} dB, where the suite's own images give {ours:.1f} dB").format(found=theirs, ours=ours),
+            found=_("{found:.1f} dB, where the suite's own images give {ours:.1f} dB").format(found=found, ours=best),
             look=_("calibrate with images like those the model will see, preprocessed in the same way"),
         )
 
-    def _scales(self, onnx: Path, data: CalibrationData, out: Path) -> dict[str, float]:
-        with spent(CALIBRATING):
-            to_int8_qdq(onnx, data, out)
-        return {q.node: q.input_scale for q in read(out).quantized if q.input_scale is not None}
+
+def scales(onnx: Path) -> dict[str, float]:
+    """The scale of each quantized layer's input, by node name."""
+    return {q.node: q.input_scale for q in read(onnx).quantized if q.input_scale is not None}
