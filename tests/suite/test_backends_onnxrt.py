@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from fixtures.backends import graph, onnxrt, ort_errors
+from fixtures.backends import graph, graph_rules, onnxrt, ort_errors
 from fixtures.backends.base import BuildOptions, Engine, Precision
 from fixtures.backends.onnxrt import OnnxRuntimeBackend
 from tests.suite import tiny
@@ -56,7 +56,7 @@ def test_builds_runs_and_agrees(backend: OnnxRuntimeBackend, model: Path, tmp_pa
     error = tiny.relative_error(found, expected)
     assert error < ERRORS[precision]
     assert precision is Precision.FP32 or error > 0, "nothing was converted"
-    assert engine.size_bytes > graph.weights_bytes(onnx.load(str(model)), precision)
+    assert engine.size_bytes > graph_rules.weights_bytes(onnx.load(str(model)), precision)
 
 
 def test_layers_say_what_is_really_computed(backend: OnnxRuntimeBackend, model: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from fixtures.backends import graph, trt_rtx
+from fixtures.backends import graph, graph_rules, trt_rtx
 from fixtures.backends.base import BuildOptions, Engine, Layer, Precision
 from fixtures.backends.trt_rtx import TensorRTRTXBackend
 from tests.suite import tiny
@@ -48,7 +48,7 @@ def test_builds_in_the_precision_asked_for(
     assert computed(layers) == {str(precision): tiny.CONVOLUTIONS}
     # A product as small as this one's is a sum of products in floating point, and a real product in INT8.
     assert computed(layers, "matmul") == ({"int8": 1} if precision is Precision.INT8 else {})
-    assert out.stat().st_size > graph.weights_bytes(onnx.load(str(model)), precision)
+    assert out.stat().st_size > graph_rules.weights_bytes(onnx.load(str(model)), precision)
     assert all(tensor.shape and tensor.format for layer in layers for tensor in (*layer.inputs, *layer.outputs))
     stem = next(layer for layer in layers if layer.kind == "convolution")
     assert stem.name.startswith("/stem/Conv")

@@ -15,8 +15,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fixtures.backends import graph
+from fixtures.backends import graph, graph_rules
 from fixtures.backends.base import BuildOptions, CalibrationData, Precision
+from fixtures.backends.trt_log import FORBIDDEN
 from tests.suite import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +60,7 @@ def test_fp16_is_half_as_large_close_and_keeps_its_interface(model: Path, tmp_pa
     assert types == {TensorProto.FLOAT}
     assert all(tensor.data_type == TensorProto.FLOAT16 for tensor in loaded.graph.initializer if len(tensor.dims) > 1)
     assert sorted_graph(out)
-    assert graph.is_fp16(loaded)
+    assert graph_rules.is_fp16(loaded)
     error = tiny.relative_error(tiny.run(out, tiny.image()), tiny.run(model, tiny.image()))
     assert 0 < error < FP16_ERROR
 
@@ -219,25 +220,25 @@ def test_shapes_are_fixed_or_refused(tmp_path: Path) -> None:
 def test_weights_bytes_counts_each_weight_once_at_its_width(model: Path, tmp_path: Path) -> None:
     elements = tiny.CHANNELS * (3 + 3 * tiny.CHANNELS) * 9 + 10 * tiny.CHANNELS
     loaded = onnx.load(str(model))
-    assert graph.weights_bytes(loaded, Precision.FP32) == 4 * elements
-    assert graph.weights_bytes(loaded, Precision.TF32) == 4 * elements
-    assert graph.weights_bytes(loaded, Precision.FP16) == 2 * elements
-    assert graph.weights_bytes(loaded, Precision.INT8) == elements
+    assert graph_rules.weights_bytes(loaded, Precision.FP32) == 4 * elements
+    assert graph_rules.weights_bytes(loaded, Precision.TF32) == 4 * elements
+    assert graph_rules.weights_bytes(loaded, Precision.FP16) == 2 * elements
+    assert graph_rules.weights_bytes(loaded, Precision.INT8) == elements
     quantized = tmp_path / "int8.onnx"
     graph.to_int8_qdq(model, tiny.calibration(tmp_path / "calibration"), quantized)
-    assert graph.weights_bytes(onnx.load(str(quantized)), Precision.INT8) == elements
+    assert graph_rules.weights_bytes(onnx.load(str(quantized)), Precision.INT8) == elements
     graph.to_fp16(model, tmp_path / "fp16.onnx")
-    assert graph.weights_bytes(onnx.load(str(tmp_path / "fp16.onnx")), Precision.FP16) == 2 * elements
+    assert graph_rules.weights_bytes(onnx.load(str(tmp_path / "fp16.onnx")), Precision.FP16) == 2 * elements
 
 
 def test_weights_outside_qdq_count_two_bytes_in_an_int8_engine(model: Path, tmp_path: Path) -> None:
     quantized = tmp_path / "int8.onnx"
     graph.to_int8_qdq(model, tiny.calibration(tmp_path / "calibration"), quantized)
     loaded = onnx.load(str(quantized))
-    before = graph.weights_bytes(loaded, Precision.INT8)
+    before = graph_rules.weights_bytes(loaded, Precision.INT8)
     gemm = next(node for node in loaded.graph.node if node.op_type == "Gemm")
     gemm.input[1] = "fc.weight"
-    assert graph.weights_bytes(loaded, Precision.INT8) == before + 10 * tiny.CHANNELS
+    assert graph_rules.weights_bytes(loaded, Precision.INT8) == before + 10 * tiny.CHANNELS
 
 
 def test_a_clip_between_a_weights_q_and_dq_hides_it_from_nobody(model: Path, tmp_path: Path) -> None:
@@ -245,10 +246,10 @@ def test_a_clip_between_a_weights_q_and_dq_hides_it_from_nobody(model: Path, tmp
     quantized = tmp_path / "int8.onnx"
     graph.to_int8_qdq(model, tiny.calibration(tmp_path / "calibration"), quantized)
     loaded = onnx.load(str(quantized))
-    before = graph.weights_bytes(loaded, Precision.INT8)
+    before = graph_rules.weights_bytes(loaded, Precision.INT8)
     clip_weights(loaded)
     assert sum(node.op_type == "Clip" for node in loaded.graph.node) == tiny.CONVOLUTIONS + 1
-    assert graph.weights_bytes(loaded, Precision.INT8) == before
+    assert graph_rules.weights_bytes(loaded, Precision.INT8) == before
 
 
 def clip_weights(model: Any) -> None:
@@ -266,38 +267,64 @@ def clip_weights(model: Any) -> None:
         model.graph.node.append(node)
 
 
+FORGED = "/x\nName: y, LayerType: correlation, Inputs: [ { Datatype: Int8 }]"
+
+
 def test_names_that_could_forge_a_log_line_are_replaced(model: Path, tmp_path: Path) -> None:
-    forged = "/x\nName: y, LayerType: correlation, Inputs: [ { Datatype: Int8 }]"
     loaded = onnx.load(str(model))
-    loaded.graph.node[0].name = forged
+    loaded.graph.node[0].name = FORGED
     renamed = loaded.graph.node[0].output[0]
     for node in loaded.graph.node:
-        node.input[:] = [forged if name == renamed else name for name in node.input]
-        node.output[:] = [forged if name == renamed else name for name in node.output]
+        node.input[:] = [FORGED if name == renamed else name for name in node.input]
+        node.output[:] = [FORGED if name == renamed else name for name in node.output]
+    # A name of ours that is taken already must not join two tensors.
+    loaded.graph.node[1].output[0] = loaded.graph.node[2].input[0] = "renamed_0"
+    loaded.graph.node[5].input[1] = "renamed_0"
+    graph_rules.replace_names(loaded, FORBIDDEN)
     path = tmp_path / "forged.onnx"
     onnx.save(loaded, str(path))
-    from fixtures.backends.trt_log import FORBIDDEN
-
-    graph.check_names(path, FORBIDDEN)
     names = {name for node in onnx.load(str(path)).graph.node for name in (node.name, *node.input, *node.output)}
     assert not [name for name in names if FORBIDDEN.search(name)]
     assert np.array_equal(tiny.run(path, tiny.image()), tiny.run(model, tiny.image()))
 
 
+def test_names_are_replaced_inside_an_if_too(tmp_path: Path) -> None:
+    def branch(name: str) -> Any:
+        node = helper.make_node("Mul", ["pooled", "two"], [f"{FORGED}{name}"], f"{FORGED} in {name}")
+        value = helper.make_tensor_value_info(f"{FORGED}{name}", TensorProto.FLOAT, None)
+        two = numpy_helper.from_array(np.array(2, np.float32), "two")
+        return helper.make_graph([node], name, [], [value], [two])
+
+    truth = numpy_helper.from_array(np.array(True), "")
+    condition = helper.make_node("Constant", [], ["condition"], value=truth)
+    choice = helper.make_node("If", ["condition"], ["extra"], "/If", then_branch=branch("a"), else_branch=branch("b"))
+    path = tiny.network(tmp_path / "if.onnx", extra=[condition, choice])
+    before = tiny.run(path, tiny.image())
+    loaded = onnx.load(str(path))
+    graph_rules.replace_names(loaded, FORBIDDEN)
+    assert FORGED.encode() not in loaded.SerializeToString()
+    onnx.save(loaded, str(path))
+    assert np.array_equal(tiny.run(path, tiny.image()), before)
+
+
+def test_an_operator_whose_name_could_forge_is_refused(model: Path) -> None:
+    loaded = onnx.load(str(model))
+    loaded.graph.node[1].op_type = FORGED
+    with pytest.raises(ValueError, match="no operator may"):
+        graph_rules.replace_names(loaded, FORBIDDEN)
+
+
 def test_an_input_whose_name_could_forge_is_refused(model: Path, tmp_path: Path) -> None:
     loaded = onnx.load(str(model))
     loaded.graph.input[0].name = loaded.graph.node[0].input[0] = "a, LayerType: correlation"
-    onnx.save(loaded, str(model))
-    from fixtures.backends.trt_log import FORBIDDEN
-
     with pytest.raises(ValueError, match="holds a character"):
-        graph.check_names(model, FORBIDDEN)
+        graph_rules.replace_names(loaded, FORBIDDEN)
 
 
 PEAK = """
 import resource, sys
 from pathlib import Path
-from fixtures.backends import graph
+from fixtures.backends import graph, graph_rules
 from fixtures.backends.base import CalibrationData
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 data = CalibrationData("input", tuple([folder / "calibration" / "batch_000.npy"] * count), "")
