@@ -50,7 +50,8 @@ def held_out(submission: Submission, request: pytest.FixtureRequest) -> tuple[La
 def preprocessing(manifest: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation by channel that the manifest says the network takes."""
     described = manifest.get("preprocessing") or {}
-    mean, std = described.get("mean"), described.get("std")
+    mean: Any = described.get("mean")
+    std: Any = described.get("std")
     for values in (mean, std):
         if not (
             isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) and v > 0 for v in values)
