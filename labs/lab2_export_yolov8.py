@@ -47,7 +47,7 @@ def make(options: Any, places: Sequence[Path]) -> None:
 
     photos = images.choose(images.find_photos(options.data), REFERENCE + ESTIMATION, options.seed, at_least=BATCH)
     inputs = images.stack(photos[:REFERENCE], images.YOLO)
-    model, weights = load(options, places)
+    model, weights, pretrained = load(options, places)
     if weights == "untrained":
         initialise(model, images.batches(photos[REFERENCE:], images.YOLO, BATCH))
     model.fuse(verbose=False)
@@ -72,7 +72,7 @@ def make(options: Any, places: Sequence[Path]) -> None:
         seed=options.seed,
         data=images.provenance(options.data, photos),
         preprocessing=images.YOLO.describe(),
-        pretrained=Path(URL).name if weights == "pretrained" else None,
+        pretrained=pretrained,
         batch=options.batch,
         opset=network.OPSET,
         reference={"file": reference.name, "sha256": artifact.sha256(reference), "images": len(inputs)},
@@ -105,8 +105,8 @@ def places_of_weights() -> list[Path]:
     return places
 
 
-def load(options: Any, places: Sequence[Path]) -> tuple[Any, str]:
-    """The model in evaluation mode, and "pretrained" or "untrained"; trained weights from a cache or the network."""
+def load(options: Any, places: Sequence[Path]) -> tuple[Any, str, str | None]:
+    """The model in evaluation mode, "pretrained" or "untrained", and which file the trained weights came from."""
     import torch
     import ultralytics
     from ultralytics.nn.tasks import DetectionModel
@@ -119,7 +119,8 @@ def load(options: Any, places: Sequence[Path]) -> tuple[Any, str]:
         missing = network.fetch(URL, cached)
         if missing is None:
             try:
-                return ultralytics.YOLO(str(cached)).model.float().eval(), "pretrained"
+                model = ultralytics.YOLO(str(cached)).model.float().eval()
+                return model, "pretrained", f"{cached.name} sha256:{artifact.sha256(cached)}"
             except (
                 RuntimeError,
                 EOFError,
@@ -133,7 +134,7 @@ def load(options: Any, places: Sequence[Path]) -> tuple[Any, str]:
                 raise artifact.stop(f"the weights {cached} cannot be read: {first}", f"rm {cached}") from error
         weights = network.without_weights(missing, options.weights)
     torch.manual_seed(options.seed)
-    return DetectionModel(f"{STEM}.yaml", ch=3, nc=80, verbose=False).eval(), weights
+    return DetectionModel(f"{STEM}.yaml", ch=3, nc=80, verbose=False).eval(), weights, None
 
 
 def initialise(model: Any, batches: Sequence[npt.NDArray[np.float32]]) -> None:

@@ -26,10 +26,10 @@ def main() -> None:
     options = parser.parse_args()
     artifact.claim(options.out)
     artifact.need("numpy", "PIL", "tqdm", "torch", "torchvision", "onnx")
+    table = placement.read_table()
     onnx, files = export(options)
 
     tensorrt = TensorRT.open(onnx)
-    table = placement.read_table()
     placed = placement.place(placement.Graph(onnx), table, tensorrt.on_dla() if tensorrt else None)
     report = describe(onnx, placed, table, tensorrt.dla_cores if tensorrt else None)
     place = options.out / "dla_placement.json"
@@ -130,8 +130,8 @@ def tell(placed: list[placement.Placed], report: dict[str, Any]) -> None:
         if node.device == placement.GPU:
             print(f"  GPU: {node.name} ({node.operator}): {node.reason}")
     print(
-        f"  {report['crossings']} crossings between the devices, "
-        f"{report['loadables']} DLA loadables (at most {report['loadable_limit']} on a core)"
+        f"  crossings between the devices: {report['crossings']}; DLA "
+        f"loadables: {report['loadables']} (at most {report['loadable_limit']} on a core)"
     )
 
 
@@ -148,17 +148,18 @@ class TensorRT:
         if int(tensorrt.__version__.split(".")[0]) > 10:
             print(f"TensorRT {tensorrt.__version__} has neither DLA nor the FP16 flag that this lab uses: not asked")
             return None
+        logger = tensorrt.Logger(tensorrt.Logger.ERROR)
         try:
-            builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
+            builder = tensorrt.Builder(logger)
         except (RuntimeError, TypeError) as error:  # what its bindings raise where CUDA cannot start
             print(f"TensorRT {tensorrt.__version__} finds no GPU here: not asked ({error})")
             return None
-        return cls(tensorrt, builder, onnx)
+        return cls(tensorrt, logger, builder, onnx)
 
-    def __init__(self, tensorrt: Any, builder: Any, onnx: Path) -> None:
-        self._tensorrt, self._builder = tensorrt, builder
+    def __init__(self, tensorrt: Any, logger: Any, builder: Any, onnx: Path) -> None:
+        self._tensorrt, self._logger, self._builder = tensorrt, logger, builder
         self._network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
-        self._parser = tensorrt.OnnxParser(self._network, tensorrt.Logger(tensorrt.Logger.ERROR))
+        self._parser = tensorrt.OnnxParser(self._network, logger)
         if not self._parser.parse(onnx.read_bytes()):
             first = self._parser.get_error(0).desc()
             raise artifact.stop(f"TensorRT cannot parse {onnx}: {first}", f"polygraphy inspect model {onnx}")
