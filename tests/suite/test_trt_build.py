@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -221,62 +222,107 @@ def test_weak_int8_takes_scales_from_the_graph_where_it_has_them(model: Path, im
         pass
 
 
-def test_the_calibration_cache_through_a_build(model: Path, images: CalibrationData) -> None:
-    """Polygraphy's calibrator over a stand-in for its base class: what TensorRT would read and write."""
-    stand_in = model.parent / "stand_in"
-    stand_in.mkdir()
-    (stand_in / "tensorrt.py").write_text(
-        "__version__ = '8.6.0'\n"
-        "class IInt8EntropyCalibrator2: pass\n"
-        "class IInt8LegacyCalibrator: pass\n"
-        "class IInt8Calibrator: pass\n"
-    )
+CALIBRATE = """
+    import pathlib, sys
+    from fixtures.backends import calibration_cache, cudart, trt_weak
+    from fixtures.backends.base import BuildOptions, CalibrationData, Precision
+    from fake_cuda import FakeLibrary
+    library = FakeLibrary()
+    cudart.cudart = lambda made=cudart.Cudart(library, "fake"): made
+    folder = pathlib.Path(sys.argv[1])
+    images = CalibrationData("input", (folder / "batch_000.npy",), "d1ge57")
+    options = BuildOptions(Precision.INT8, {"input": (2, 3, 32, 32)}, images)
+    table = b"TRT-8600-EntropyCalibration2\\ninput: 3c010a14\\nfc.b: 0\\n"
+    def build(written, batches=2, during=lambda: None):
+        \"""What TensorRT does with a calibrator: the cache, or else batches until there are none.\"""
+        with trt_weak.plan(folder / "model.onnx", options, folder / "cache") as plan:
+            calibrator = plan.flags["calibrator"]
+            found = calibrator.read_calibration_cache()
+            for _number in range(batches if found is None else 0):
+                addresses = calibrator.get_batch(["input"])
+                if addresses is None:
+                    raise RuntimeError("no scaling factors detected")
+                assert all(address in library.memory for address in addresses)
+            if written:
+                calibrator.write_calibration_cache(memoryview(written))
+            during()
+            return found
+    def attempt(*arguments, **more):
+        try:
+            print(build(*arguments, **more))
+        except (RuntimeError, ValueError, MemoryError) as error:
+            print(f"{type(error).__name__}: {error}", caches())
+        assert not list((folder / "cache").glob(".*")), "nothing half done is left"
+        assert not library.live, "every buffer and stream is released"
+    def caches():
+        return sorted((folder / "cache").glob("*.cache"))
+"""
+
+
+@pytest.fixture
+def stand_in(model: Path, images: CalibrationData) -> Path:
+    """A folder with a `tensorrt` that has calibrators only, and the fake CUDA."""
+    folder = model.parent / "stand_in"
+    folder.mkdir()
+    (folder / "tensorrt.py").write_text("__version__ = '8.6.0'\nclass IInt8EntropyCalibrator2: pass\n")
+    shutil.copyfile(Path(__file__).with_name("fake_cuda.py"), folder / "fake_cuda.py")
+    return folder
+
+
+def test_the_calibration_cache_through_a_build(model: Path, stand_in: Path) -> None:
     said = run_apart(
-        """
-        import pathlib, sys
-        from fixtures.backends import calibration_cache, trt_weak
-        from fixtures.backends.base import BuildOptions, CalibrationData, Precision
-        folder = pathlib.Path(sys.argv[1])
-        images = CalibrationData("input", (folder / "batch_000.npy",), "d1ge57")
-        options = BuildOptions(Precision.INT8, {"input": (2, 3, 32, 32)}, images)
-        table = b"TRT-8600-EntropyCalibration2\\ninput: 3c010a14\\n"
-        def build(written, fail=False, batches=2):
-            with trt_weak.plan(folder / "model.onnx", options, folder / "cache") as plan:
-                found = plan.flags["calibrator"].read_calibration_cache()
-                plan.flags["calibrator"].num_batches = batches
-                if written:
-                    plan.flags["calibrator"].write_calibration_cache(memoryview(written))
-                if fail:
-                    raise RuntimeError("the builder failed")
-                return found
-        def caches():
-            return sorted((folder / "cache").glob("*.cache"))
-        for written, fail, batches in ((b"", False, 2), (b"TRT-8600", False, 2), (table, True, 2), (table, False, 1)):
-            try:
-                build(written, fail, batches)
-            except (RuntimeError, ValueError) as error:
-                print("refused:", error, caches())
-        print("first:", build(table))
-        (cache,) = caches()
-        print("again:", build(table + b"more: 3c010a14\\n") == table, cache.read_bytes() == table)
-        cache.write_bytes(table + b"forged: 3f800000\\n")
-        print("forged:", build(table), cache.read_bytes() == table)
-        calibration_cache.sidecar(cache).unlink()
-        print("without provenance:", build(table), calibration_cache.sidecar(cache).is_file())
-        made_from = calibration_cache.provenance(folder / "model.onnx", images, "8.6.0")
-        print(calibration_cache.check(cache, made_from))
-        """,
+        CALIBRATE
+        + """
+    attempt(b"")
+    attempt(b"TRT-8600")
+    attempt(table, batches=1)
+    attempt(table)
+    (cache,) = caches()
+    attempt(table + b"more: 3c010a14\\n")
+    print(cache.read_bytes() == table)
+    cache.write_bytes(table + b"forged: 3f800000\\n")
+    attempt(table)
+    print(cache.read_bytes() == table)
+    calibration_cache.sidecar(cache).unlink()
+    attempt(table)
+    made_from = calibration_cache.provenance(folder / "model.onnx", images, "8.6.0")
+    print(calibration_cache.check(cache, made_from))
+    """,
         model.parent,
         modules=stand_in,
     )
     lines = said.splitlines()
-    assert lines[0].startswith("refused: TensorRT wrote no calibration cache")
-    assert lines[1].startswith("refused: .model-")
-    assert lines[2] == "refused: the builder failed []"
-    assert lines[3] == "refused: TensorRT took 1 of 2 calibration batches []"
-    assert lines[4:7] == ["first: None", "again: True True", "forged: None True"]
-    assert lines[7] == "without provenance: None True"
-    assert lines[8].startswith("{'input': 0.00787")
+    assert lines[0].startswith("RuntimeError: TensorRT wrote no calibration cache")
+    assert lines[1].startswith("ValueError: .model-")
+    assert lines[2] == "RuntimeError: TensorRT took 1 of 2 calibration batches []"
+    assert lines[3] == "None"
+    assert lines[4].startswith("b'TRT-8600-EntropyCalibration2"), "the second time the scales are read"
+    assert lines[5] == "True", "and kept as they were"
+    assert lines[6:8] == ["None", "True"], "a forged cache is made anew"
+    assert lines[8] == "None", "so is one without provenance"
+    assert lines[9].startswith("{'input': 0.00787")
+
+
+def test_trouble_while_tensorrt_calls_back_is_told(model: Path, stand_in: Path) -> None:
+    said = run_apart(
+        CALIBRATE
+        + """
+    library.failing["cudaMemcpyAsync"] = 700
+    attempt(table)
+    library.failing = {"cudaMalloc": 2}
+    attempt(table)
+    library.failing = {}
+    def fail():
+        raise ValueError("the parser stopped")
+    attempt(table, during=fail)
+    """,
+        model.parent,
+        modules=stand_in,
+    )
+    lines = said.splitlines()
+    assert lines[0].startswith("RuntimeError: cudaMemcpyAsync failed: cudaErrorSomething (700)")
+    assert lines[1].startswith("MemoryError: cudaMalloc failed")
+    assert lines[2] == "ValueError: the parser stopped []"
 
 
 def test_out_of_memory_is_tried_once_more_with_less(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

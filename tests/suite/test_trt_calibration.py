@@ -101,7 +101,7 @@ def test_a_damaged_provenance_is_refused(cache: Path, made_from: Provenance, rec
         (b"TRT-8600-EntropyCalibration2\ninput: 7fc00000\n", "no scale in line"),
         (b"TRT-8600-EntropyCalibration2\ninput: 7f800000\n", "no scale in line"),
         (b"TRT-8600-EntropyCalibration2\ninput: bc010a14\n", "no scale in line"),
-        (b"TRT-8600-EntropyCalibration2\ninput: 00000000\n", "no scale in line"),
+        (b"TRT-8600-EntropyCalibration2\ninput: 00000000\nfc.b: 0\n", "holds no scales"),
         (b"TRT-8600-EntropyCalibration2\ninput\n", "no scale in line"),
         (b"TRT-8600-EntropyCalibration2\n\xff\xfe: 3c010a14\n", "not text"),
     ],
@@ -111,6 +111,12 @@ def test_what_is_no_cache_is_refused(tmp_path: Path, content: bytes, words: str)
     path.write_bytes(content)
     with pytest.raises(ValueError, match=words):
         read_scales(path)
+
+
+def test_a_tensor_that_is_zero_throughout_has_the_scale_zero(tmp_path: Path) -> None:
+    path = tmp_path / "x.cache"
+    path.write_text("TRT-8600-EntropyCalibration2\ninput: 3c010a14\nfc.b: 0\n(Unnamed Layer* 3) [Shuffle]: 00000000\n")
+    assert list(read_scales(path).values()) == [pytest.approx(0.007876, rel=1e-3), 0.0, 0.0]
 
 
 def test_images_come_in_full_batches_and_again(images: CalibrationData) -> None:

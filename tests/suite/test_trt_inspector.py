@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from fixtures.backends.base import Layer, Precision
 from fixtures.backends.trt_inspector import NAMES_ONLY, parse, tactic_precision, tensor_format
+from fixtures.layers import prove
 
 F32, F16, I8 = "Row major linear FP32", "Channel major FP16 format where channel % 8 == 0", "Channel major Int8 format"
 I8_32 = "Thirty-two wide channel vectorized row major Int8 format"
@@ -43,6 +45,12 @@ XMMA = "sm80_xmma_fprop_implicit_gemm_{}_nhwckrsc_nhwc_tilesize128x128x32_stage4
 INTERLEAVED = "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_tilesize256x128x64"
 
 
+CLASSIFIER = (
+    "sm50_xmma_cublas_smallN_NN_f32f32_f32_f32_nn_n_thread_count256threads_per_row16b_elems_per_thread2"
+    "cols_per_thread4bias_or_reluTrue"
+)
+
+
 @pytest.mark.parametrize(
     ("tactic", "expected"),
     [
@@ -54,6 +62,15 @@ INTERLEAVED = "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vec
         (XMMA.format("bf16bf16_bf16f32_bf16"), None),
         (INTERLEAVED, Precision.INT8),
         ("sm90_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize64x64x64_warpgroupsize1x1x1", Precision.FP16),
+        # As TensorRT 8.6.0 gives them on an H200, three types: operands, accumulator, output.
+        ("sm80_xmma_fprop_wngd_f32f32_f32_f32_nchwkcrs_nchw_tilesize8x16x64x8_warpsize8x1x1_wngd2x2", Precision.FP32),
+        (CLASSIFIER, Precision.FP32),
+        (
+            "sm90_xmma_fprop_image_first_layer_f16f16_f32_f16_nhwckrsc_nhwc_hmma_k64c4r7s7_stride2x2_tensor1688",
+            Precision.FP16,
+        ),
+        ("sm90_xmma_fprop_image_first_layer_f32f32_f32_f32_nhwckrsc_nhwc_k64c4r7s7_stride2x2_tensor1688", None),
+        ("sm80_xmma_fprop_first_layer_i8i8_i32_i8_nhwckrsc_nhwc_tensor16832", Precision.INT8),
         ("ampere_scudnn_128x64_relu_xregs_large_nn_v1", Precision.FP32),
         ("turing_h1688cudnn_256x64_ldg8_relu_exp_medium_nhwc_tn_v1", Precision.FP16),
         ("turing_int8_i8816cudnn_int8_256x128_ldg16_relu_singleBuffer_medium_nt_v1", Precision.INT8),
@@ -114,6 +131,72 @@ def test_an_int8_engine_whose_convolution_is_fp32_says_so() -> None:
         F32, F32, "Float", XMMA.format("f32f32_f32f32_f32"), Name="conv1.weight + QuantizeLinear_7 + Conv_9"
     )
     assert one(entry).precision is Precision.FP32
+
+
+def real_convolution(name: str, channels: int, image: int, described: str, **more: Any) -> dict[str, Any]:
+    """A convolution with the fields that TensorRT 8.6.0 wrote on an H200, batch 16."""
+    sizes = {"a": (16, channels, image, image), "b": (16, more["OutMaps"], image, image)}
+    return {
+        "Name": name,
+        "LayerType": "CaskGemmConvolution",
+        "Inputs": [tensor("a", described, sizes["a"])],
+        "Outputs": [tensor("b", described, sizes["b"])],
+        "ParameterType": "Convolution",
+        "Kernel": [1, 1],
+        "PaddingMode": "kEXPLICIT_ROUND_DOWN",
+        "Stride": [1, 1],
+        "Groups": 1,
+        "HasResidual": 0,
+        "Activation": "NONE",
+        "StreamId": 0,
+        "Metadata": f"[ONNX Layer: {name}]",
+        **more,
+    }
+
+
+def test_a_gemm_run_as_a_convolution_is_a_product() -> None:
+    """In an FP16 engine TensorRT 8.6.0 kept this classifier in FP32; a 1×1 convolution of an image is none such."""
+    product = real_convolution(
+        "fc", 256, 1, F32, OutMaps=10, Weights={"Type": "Float", "Count": 2560}, TacticName=CLASSIFIER
+    )
+    wide = real_convolution(
+        "wide + wide_relu",
+        64,
+        28,
+        "Channel major FP16 format where channel % 8 == 0",
+        OutMaps=256,
+        Weights={"Type": "Half", "Count": 16384},
+        TacticName="sm80_xmma_gemm_f16f16_f16f16_f16_nn_n_tilesize128x64x32_stage5_warpsize2x2x1_tensor16x8x16",
+    )
+    layers = parse(json.dumps({"Layers": [wide, product]})).layers
+    assert [(layer.kind, layer.precision) for layer in layers] == [
+        ("convolution", Precision.FP16),
+        ("matmul", Precision.FP32),
+    ]
+    proof = prove(layers, Precision.FP16)
+    assert (proof.share, proof.fell_back, proof.counts) == (1.0, (), {"fp16": 1, "fp32": 1})
+
+
+def test_what_fell_back_is_counted() -> None:
+    half, full, depthwise = (
+        Layer(name, "convolution", precision, groups=groups)
+        for name, precision, groups in (("half", Precision.FP16, 1), ("full", Precision.FP32, 1), ("deep", None, 32))
+    )
+    proof = prove([half, half, half, full], Precision.FP16)
+    assert (proof.share, proof.fell_back, proof.narrower) == (0.75, ("full",), ())
+    assert prove([half, depthwise], Precision.FP16).share == 0.5, "what is not told is not proven"
+    assert prove([full, half], Precision.FP32).narrower == ("half",)
+    assert prove([full], Precision.INT8).share == 0, "sold as INT8, it computes in FP32"
+    tf32 = Layer("point", "convolution", Precision.TF32)
+    on_cuda_cores = dataclasses.replace(depthwise, precision=Precision.FP32)
+    assert prove([tf32, on_cuda_cores], Precision.TF32).share == 1
+    assert prove([tf32, full], Precision.TF32).fell_back == ("full",)
+    assert prove([], Precision.FP32).share == 0
+
+
+def test_groups_are_read() -> None:
+    entry = layer("CudaDepthwiseConvolution", F32, F32, ParameterType="Convolution", Kernel=[3, 3], Groups=64)
+    assert one(entry).groups == 64
 
 
 def test_fused_pooling_keeps_the_convolution() -> None:
