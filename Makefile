@@ -16,7 +16,7 @@ endif
 .PHONY: verify test test-slow test-jetpack bench lint lock clean
 
 verify: $(VENV)/ready
-	$(BIN)/python -m pytest --summary results $(ARGS)
+	$(BIN)/python -m pytest --report=results $(ARGS)
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest tests/suite -m "not slow" $(ARGS)

@@ -61,3 +61,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where engines and the labs' artifacts are kept (default: .cache/verify)",
     )
     group.addoption("--summary", type=Path, metavar="DIR", help="write the summary as Markdown and JSON to DIR")
+    group.addoption("--report", type=Path, metavar="DIR", help="write the same, and an HTML page of it, to DIR")
