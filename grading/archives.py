@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import sandbox
 from .intake import Bounds, RejectedError, Snapshot, Snapshots, opened_folder
-from .launch import WORK, Spec
+from .launch import WORK, SandboxKilledError, Spec
 from .limits import GIB, MIB, Limits
 from .untrusted_text import escaped, shortened
 
@@ -83,6 +83,8 @@ def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
         ),
     )
     with sandbox.ran(spec) as outcome:
+        if outcome.killed_outside:
+            raise SandboxKilledError("unpacking was killed from outside")
         if outcome.breach is not None:
             raise RejectedError(f"unpacking it exceeded the limit on {outcome.breach}")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,22 +56,24 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _regrade(options: argparse.Namespace) -> int:
     session = Session.resumed(options.out)
-    known = [student.student for student in session.store.students()]
-    if unknown := set(options.students) - set(known):
-        raise StoreError(f"no submission of {', '.join(sorted(unknown))} in {options.out}")
-    session.store.forget(options.students or known)
-    session.store.close()
+    with contextlib.closing(session.store) as store:
+        known = [student.student for student in store.students()]
+        if unknown := set(options.students) - set(known):
+            raise StoreError(f"no submission of {', '.join(sorted(unknown))} in {options.out}")
+        store.forget(options.students or known)
     return _grade(Session.begun(options.out, session.settings), options.workers)
 
 
 def _grade(session: Session, workers: int) -> int:
-    selftest.require_walls()
-    session.run(workers)
-    return _report(session.store)
+    with contextlib.closing(session.store):
+        selftest.require_walls()
+        session.run(workers)
+        return _report(session.store)
 
 
 def _status(options: argparse.Namespace) -> int:
-    return _report(Store(options.out))
+    with contextlib.closing(Store(options.out)) as store:
+        return _report(store)
 
 
 def _report(store: Store) -> int:
@@ -89,9 +92,14 @@ def _report(store: Store) -> int:
     return _INCOMPLETE
 
 
+def _results(out: Path) -> list[grade.Grade]:
+    session = Session.resumed(out)
+    with contextlib.closing(session.store) as store:
+        return grade.grades(store, session.rubric)
+
+
 def _show(options: argparse.Namespace) -> int:
-    session = Session.resumed(options.out)
-    found = [result for result in grade.grades(session.store, session.rubric) if result.student == options.student]
+    found = [result for result in _results(options.out) if result.student == options.student]
     if not found:
         raise StoreError(f"no submission of {options.student} in {options.out}")
     (result,) = found
@@ -108,8 +116,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    session = Session.resumed(options.out)
-    results = grade.grades(session.store, session.rubric)
+    results = _results(options.out)
     if not options.partial and (missing := [result.student for result in results if not result.complete]):
         names = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
         print(f"not exported: {len(missing)} students have no verdict on every check yet ({names});", file=sys.stderr)

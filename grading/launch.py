@@ -24,11 +24,15 @@ _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _GPU_NODES = ("nvidia*", "nvhost*", "nvmap", "nvgpu", "nvsciipc")
 # The gate: nothing of the student's runs before the parent holds the process and its tmpfs, and if the
 # parent is dead the read ends at once. Then this process volunteers for the kernel's OOM killer.
-_GATE = 'echo ready; read -r go || exit 125; echo 1000 >/proc/self/oom_score_adj; exec "$@" </dev/null'
+GATE = 'echo ready; read -r go || exit 125; echo 1000 >/proc/self/oom_score_adj; exec "$@" </dev/null'
 
 
 class SandboxUnavailableError(RuntimeError):
     """The sandbox cannot be built here. Grading stops: it never runs a submission without it."""
+
+
+class SandboxKilledError(SandboxUnavailableError):
+    """The sandbox was killed from outside, which says nothing about what ran in it: try again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +123,7 @@ def started(spec: Spec) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         ]
         # On a descriptor, so that /proc/1/cmdline inside tells no host path.
         words = stack.enter_context(_memory_file(b"".join(os.fsencode(word) + b"\0" for word in options)))
-        inside = ["sh", "-c", _GATE, "sh", *spec.limits.prlimit(), *spec.command]
+        inside = ["sh", "-c", GATE, "sh", *spec.limits.prlimit(), *spec.command]
         try:
             process = subprocess.Popen(
                 [*before, "bwrap", "--args", str(words), *inside],

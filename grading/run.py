@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from . import orphans
 from .check import Checked, Ended
 from .intake import Snapshots
 from .launch import SandboxUnavailableError
@@ -16,6 +18,7 @@ from .pool import Assigned, Handle, Lost
 from .store import Store, StoreError
 from .work import Event, Grade, Made, Started, Stopped, Take, Taken, Unit
 
+_DYING_SECONDS = 10.0
 _LOSSES = 20  # of one unit to kills from outside, before something else must be wrong
 
 
@@ -52,9 +55,10 @@ class Grader:
             SandboxUnavailableError: the sandbox cannot be had any more.
             StoreError: results cannot be written, or another grader is at work on them.
         """
-        self._store.leases()  # drops those of the dead
         self._store.lease("grader", os.getpid())
         try:
+            self._outlive()
+            orphans.end()
             self._snapshots.sweep()
             pending = {student for student, _, _ in self._store.pending()}
             for student in self._store.students():
@@ -66,8 +70,18 @@ class Grader:
                     self._enqueue(student.digest)
             hands.run(self._queue, self._handle)
         finally:
+            orphans.end()
             with contextlib.suppress(StoreError):  # the first message says it already
                 self._store.release("grader")
+
+    def _outlive(self) -> None:
+        """Wait for the workers of a grader that was killed: each dies with it, but not in the same instant."""
+        deadline = time.monotonic() + _DYING_SECONDS
+        while others := [lease for lease in self._store.leases() if lease[0] != "grader"]:
+            if time.monotonic() > deadline:
+                unit, pid = others[0]
+                raise StoreError(f"process {pid}, a worker of an earlier run, is still at work on {unit}: end it first")
+            time.sleep(0.05)
 
     def _handle(self, unit: Unit, event: Event | Assigned | Lost) -> None:
         name = _name(unit)
@@ -75,16 +89,19 @@ class Grader:
             self._store.lease(name, event.pid)
             return
         if isinstance(event, Stopped):
-            raise SandboxUnavailableError(event.reason)
+            if event.sandbox:
+                raise SandboxUnavailableError(event.reason)
+            raise StoreError(f"{event.reason}. Every verdict so far is kept: `python -m grading resume` goes on")
         if isinstance(event, Started):
             return
         if isinstance(event, Lost):
             self._lost(unit)
         elif isinstance(event, Taken):
             self._taken(event)
-        else:
-            assert isinstance(unit, Grade)
+        elif isinstance(unit, Grade):
             self._graded(unit, event)
+        else:
+            self._lost(unit)  # the sandbox that unpacks archives was killed
         if isinstance(event, (Taken, Ended, Lost)):
             self._store.release(name)
         self._progress(len(self._store.pending()))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from . import watchdog
-from .launch import SandboxUnavailableError, Spec, started
+from .launch import SandboxKilledError, SandboxUnavailableError, Spec, started
 from .limits import Breach, Limits
 from .untrusted_text import Kept
 
@@ -55,6 +55,7 @@ def ran(spec: Spec, receive: Callable[[bytes], None] | None = None) -> Iterator[
 
     Raises:
         SandboxUnavailableError: the sandbox could not be built, and the program has not run.
+        SandboxKilledError: it was killed from outside before the program ran.
     """
     with contextlib.ExitStack() as stack:
         channel = None
@@ -72,10 +73,13 @@ def ran(spec: Spec, receive: Callable[[bytes], None] | None = None) -> Iterator[
         assert process.stdout is not None
         assert process.stderr is not None
         kept = (Kept(spec.limits.kept_output_bytes), Kept(spec.limits.kept_output_bytes))
-        view = stack.enter_context(watchdog.opened(_first_process(process, info)))
+        try:
+            view = stack.enter_context(watchdog.opened(_first_process(process, info)))
+            process.stdin.write(b"go\n")
+            process.stdin.close()
+        except (FileNotFoundError, ProcessLookupError, BrokenPipeError) as problem:
+            raise SandboxKilledError(f"the sandbox was killed at its gate: {problem}") from problem
         begun = time.monotonic()
-        process.stdin.write(b"go\n")
-        process.stdin.close()
         try:
             readers: dict[int, Callable[[bytes], None]] = {
                 process.stdout.fileno(): kept[0].add,
@@ -110,7 +114,8 @@ def _first_process(process: subprocess.Popen[bytes], info: int) -> int:
     # Unbuffered: what follows the line must stay in the pipe.
     said = os.read(process.stdout.fileno(), len(b"ready\n"))
     if said != b"ready\n":
-        process.kill()
+        if process.wait(_GONE_SECONDS) == -signal.SIGKILL:
+            raise SandboxKilledError("the sandbox was killed while it was built")
         problem = process.stderr.read(4096).decode(errors="replace").strip()
         raise SandboxUnavailableError(
             f"bubblewrap could not build the sandbox: {problem or 'no reason given'}. On Ubuntu 24.04 see "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import sandbox
 from .intake import RejectedError, Snapshot, Snapshots, opened_folder
-from .launch import WORK, Spec
+from .launch import WORK, SandboxKilledError, Spec
 from .limits import Limits
 from .untrusted_text import shortened
 
@@ -55,6 +55,9 @@ def make(submission: Path, to_be_run: Mapping[str, str], options: ScriptOptions,
 
     Nothing that a script says decides anything: the tests judge the files. What went wrong is in the
     snapshot's notes.
+
+    Raises:
+        SandboxKilledError: a script's sandbox was killed from outside.
     """
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix=".made-", dir=snapshots.root) as name:
@@ -71,6 +74,8 @@ def make(submission: Path, to_be_run: Mapping[str, str], options: ScriptOptions,
                 gpu=options.gpu,
             )
             with sandbox.ran(spec) as outcome:
+                if outcome.killed_outside:
+                    raise SandboxKilledError(f"{script} was killed from outside")
                 if outcome.breach is not None:
                     notes.append(f"{script} was stopped: it exceeded the limit on {outcome.breach}")
                 elif outcome.exit_code != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -60,16 +61,19 @@ class Session:
         if not students:
             raise StoreError(f"{settings.submissions} holds no submission: one folder or archive for each student")
         store = Store(out, create=True)
-        store.refuse_if_at_work()
-        hidden = None if settings.hidden is None else Path(settings.hidden)
-        try:
-            frozen = suite.freeze(Path(settings.suite), hidden, out / "suite")[0]
-        except OSError as problem:
-            raise StoreError(f"{out}: {problem}") from problem
-        session = cls(out, store, settings, frozen)
-        tests = suite.collect(session.suite, settings.labs)
-        kept = {"settings": json.dumps(dataclasses.asdict(settings)), "frozen": frozen.name}
-        store.expect(students, tests, kept)
+        with contextlib.ExitStack() as stack:
+            stack.callback(store.close)
+            store.refuse_if_at_work()
+            hidden = None if settings.hidden is None else Path(settings.hidden)
+            try:
+                frozen = suite.freeze(Path(settings.suite), hidden, out / "suite")[0]
+            except OSError as problem:
+                raise StoreError(f"{out}: {problem}") from problem
+            session = cls(out, store, settings, frozen)
+            tests = suite.collect(session.suite, settings.labs)
+            kept = {"settings": json.dumps(dataclasses.asdict(settings)), "frozen": frozen.name}
+            store.expect(students, tests, kept)
+            stack.pop_all()
         return session
 
     @classmethod

@@ -304,12 +304,13 @@ class Store:
 
 
 def process_started(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks: with it a pid cannot be mistaken for a later process's."""
+    """When a living process started, in the kernel's ticks: so a pid is not mistaken for a later process's."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]  # a zombie works no more
 
 
 def _alive(host: str, pid: int, started: str) -> bool:

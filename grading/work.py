@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from typing import TypeAlias
 from . import archives, scripts
 from .check import Checked, Ended, check
 from .intake import RejectedError, Snapshot, Snapshots
-from .launch import SandboxUnavailableError
+from .launch import SandboxKilledError, SandboxUnavailableError
 from .scripts import ScriptOptions
 from .suite import Suite
 from .untrusted_text import escaped
 
 _PR_SET_PDEATHSIG = 1
+# What this machine lacks, and no submission is to blame for.
+_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +69,10 @@ class Started:
 
 @dataclasses.dataclass(frozen=True)
 class Stopped:
-    """The sandbox cannot be had: grading stops."""
+    """Grading cannot go on here: the sandbox cannot be had, or the results folder cannot be written."""
 
     reason: str
+    sandbox: bool
 
 
 Unit: TypeAlias = Take | Grade
@@ -85,14 +89,20 @@ class Workshop:
     scripts: ScriptOptions
 
     def do(self, unit: Unit, send: Callable[[Event], None]) -> None:
-        """Do a unit; what happens is sent as it happens, `Taken` or `Ended` last."""
+        """Do a unit; what happens is sent as it happens, `Taken`, `Ended` or `Stopped` last."""
         try:
             if isinstance(unit, Take):
                 self._take(unit, send)
             else:
                 self._grade(unit, send)
+        except SandboxKilledError as problem:
+            send(Ended(False, reason=str(problem), outside=True))
         except SandboxUnavailableError as problem:
-            send(Stopped(str(problem)))
+            send(Stopped(str(problem), sandbox=True))
+        except OSError as problem:
+            if problem.errno not in _MACHINE:
+                raise
+            send(Stopped(f"{self.snapshots.parent}: {problem}", sandbox=False))
 
     def _take(self, unit: Take, send: Callable[[Event], None]) -> None:
         try:
@@ -100,6 +110,8 @@ class Workshop:
         except RejectedError as problem:
             send(Taken(unit.student, None, (f"the submission could not be taken: {problem}",)))
         except OSError as problem:
+            if problem.errno in _MACHINE:
+                raise
             reason = escaped(problem.strerror or str(problem))
             send(Taken(unit.student, None, (f"the submission could not be read: {reason}",)))
         else:

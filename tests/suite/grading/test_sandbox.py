@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grading import launch, sandbox
+from grading import launch, orphans, sandbox
 from grading.launch import SandboxUnavailableError, Spec
 from grading.limits import MIB, Breach, Limits
 from grading.untrusted_text import Kept, escaped, shortened
@@ -116,6 +116,20 @@ def test_a_bubblewrap_that_fails_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(launch, "_walls", lambda version: ["--no-such-wall"])
     with pytest.raises(SandboxUnavailableError, match="no-such-wall"), sandbox.ran(sh("true")):
         pytest.fail("it ran something")
+
+
+def test_a_sandbox_without_its_bubblewrap_is_ended_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    with launch.started(sh("sleep 60")) as (process, info):
+        os.read(info, 4096)  # it stands
+        assert orphans.end() == 0
+    walls = launch._walls
+    without = lambda version: [wall for wall in walls(version) if wall != "--die-with-parent"]  # noqa: E731
+    monkeypatch.setattr(launch, "_walls", without)
+    with launch.started(sh("sleep 60")) as (process, info):
+        os.read(info, 4096)
+        process.kill()
+        process.wait()
+        assert orphans.end() == 1
 
 
 def test_a_start_costs_at_most_30_ms_over_a_bare_process() -> None:

@@ -20,6 +20,15 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 HONEST = {"answer": 42, "times2": 84, "times3": 126, "bonus": 1}
 
 
+_WITHOUT_SELFTEST = """
+import sys
+from grading import commands, selftest
+if __name__ == "__main__":
+    selftest.require_walls = lambda: None
+    sys.exit(commands.main())
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Said:
     """What a command printed."""
@@ -64,12 +73,15 @@ class Class:
         return said
 
     def started(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command as a program of its own."""
-        return subprocess.Popen(self.command(*words), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+        """Start a command as a program of its own, without the self-test."""
+        line = [sys.executable, "-c", _WITHOUT_SELFTEST, *self.command(*words)[3:]]
+        return subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def verdicts(self) -> dict[str, dict[str, str]]:
         """student → short test name → verdict."""
         found: dict[str, dict[str, str]] = {}
+        if not (self.out / "results.sqlite").exists():
+            return found
         with contextlib.closing(sqlite3.connect(self.out / "results.sqlite")) as db:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'results'").fetchall():
                 return {}
