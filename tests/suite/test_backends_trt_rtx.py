@@ -96,6 +96,8 @@ def test_without_a_gpu_it_says_why_it_cannot_run(
     assert "NVIDIA H200 has compute capability 90; TensorRT-RTX runs on 75" in str(backend.runnable())
     monkeypatch.setattr(trt_rtx, "_gpu", lambda: ("NVIDIA GeForce RTX 4090", "89"))
     assert backend.runnable() is None
+    with pytest.raises(ValueError, match="is not the file that was built"), backend.runner(engine):
+        pass
 
 
 def test_a_dynamic_batch_is_built_at_the_shape_asked_for(backend: TensorRTRTXBackend, tmp_path: Path) -> None:

@@ -217,6 +217,20 @@ def test_shapes_are_fixed_or_refused(tmp_path: Path) -> None:
     assert not any(dim.dim_param for dim in dims)
 
 
+def test_images_calibrate_one_by_one_whatever_the_batch(tmp_path: Path) -> None:
+    model = tiny.network(tmp_path / "dynamic.onnx", batch="batch")
+    data = tiny.calibration(tmp_path / "calibration")
+    for batch in (1, 4):
+        shapes = {"input": (batch, 3, 32, 32)}
+        out = tmp_path / f"{batch}.onnx"
+        graph.write_source(model, options(Precision.INT8, shapes=shapes, calibration=data), out, graph.TENSORRT_STYLE)
+        dims = onnx.load(str(out)).graph.input[0].type.tensor_type.shape.dim
+        assert [dim.dim_value for dim in dims] == [batch, 3, 32, 32]
+    one = tiny.run(tmp_path / "1.onnx", tiny.image())
+    four = tiny.run(tmp_path / "4.onnx", np.repeat(tiny.image(), 4, axis=0))
+    np.testing.assert_allclose(four, np.repeat(one, 4, axis=0), rtol=1e-5, atol=1e-6)
+
+
 def test_weights_bytes_counts_each_weight_once_at_its_width(model: Path, tmp_path: Path) -> None:
     elements = tiny.CHANNELS * (3 + 3 * tiny.CHANNELS) * 9 + 10 * tiny.CHANNELS
     loaded = onnx.load(str(model))
