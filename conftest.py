@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from fixtures import backends
+from fixtures import backends, messages
+from fixtures.messages import _
 
 pytest_plugins = (
+    "fixtures.doctor",
     "fixtures.submission",
     "fixtures.datasets",
     "fixtures.engines",
@@ -22,43 +25,54 @@ pytest_plugins = (
 def _folder(value: str) -> Path:
     path = Path(value)
     if not path.is_dir():
-        raise pytest.UsageError(f"{value}: no such directory")
+        raise pytest.UsageError(_("{path}: no such directory").format(path=value))
     return path.resolve()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The suite's options, all under one heading of `pytest --help`."""
-    group = parser.getgroup("verify", "TensorRT verification suite")
+    messages.use_language(messages.asked(sys.argv[1:]))
+    group = parser.getgroup("verify", _("TensorRT verification suite"))
     group.addoption(
-        "--submission", type=_folder, metavar="DIR", help="verify the artifacts in DIR; without it the labs make them"
+        "--submission",
+        type=_folder,
+        metavar="DIR",
+        help=_("verify the artifacts in DIR; without it the labs make them"),
     )
     group.addoption(
         "--backend",
         action="append",
         choices=("auto", *backends.NAMES),
-        help="build and run with this stack, and fail if it is missing; repeatable (default: auto, all there are)",
+        help=_("build and run with this stack, and fail if it is missing; repeatable (default: auto, all there are)"),
     )
-    group.addoption("--photos", type=_folder, metavar="DIR", help="real photographs to calibrate and compare with")
-    group.addoption("--cifar10", type=_folder, metavar="DIR", help="CIFAR-10 as train/<class>/*, test/<class>/*")
+    group.addoption("--photos", type=_folder, metavar="DIR", help=_("real photographs to calibrate and compare with"))
+    group.addoption("--cifar10", type=_folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*"))
     group.addoption(
         "--weights",
         choices=("auto", "pretrained", "untrained"),
         default="auto",
-        help="for the labs: pretrained where they can be had, else seeded and marked untrained (auto)",
+        help=_("for the labs: pretrained where they can be had, else seeded and marked untrained (auto)"),
     )
-    group.addoption("--epochs", type=int, metavar="N", help="for lab 5: epochs of training")
-    group.addoption("--subset", type=int, metavar="N", help="for lab 5: train on N images only")
+    group.addoption("--epochs", type=int, metavar="N", help=_("for lab 5: epochs of training"))
+    group.addoption("--subset", type=int, metavar="N", help=_("for lab 5: train on N images only"))
     group.addoption(
-        "--accuracy-images", type=int, default=1000, metavar="N", help="test images that accuracy is measured on"
+        "--accuracy-images", type=int, default=1000, metavar="N", help=_("test images that accuracy is measured on")
     )
     group.addoption(
-        "--input-seed", type=int, metavar="N", help="seed of the images that are compared (default: a fresh one)"
+        "--input-seed", type=int, metavar="N", help=_("seed of the images that are compared (default: a fresh one)")
     )
     group.addoption(
         "--suite-cache",
         default=Path(__file__).parent / ".cache" / "verify",
         metavar="DIR",
-        help="where engines and the labs' artifacts are kept (default: .cache/verify)",
+        help=_("where engines and the labs' artifacts are kept (default: .cache/verify)"),
     )
-    group.addoption("--summary", type=Path, metavar="DIR", help="write the summary as Markdown and JSON to DIR")
-    group.addoption("--report", type=Path, metavar="DIR", help="write the same, and an HTML page of it, to DIR")
+    group.addoption("--summary", type=Path, metavar="DIR", help=_("write the summary as Markdown and JSON to DIR"))
+    group.addoption("--report", type=Path, metavar="DIR", help=_("write the same, and an HTML page of it, to DIR"))
+    group.addoption("--lang", choices=messages.LANGUAGES, help=_("the language (default: the locale's)"))
+    group.addoption("--doctor", action="store_true", help=_("say what this machine can verify and what is missing"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Speak the language that was asked for."""
+    messages.use_language(config.getoption("lang"))
