@@ -1,0 +1,85 @@
+"""Engines and models that TensorRT on a real GPU cannot take: each is refused in plain words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from fixtures.backends import trt
+from fixtures.backends.base import BuildOptions, Precision
+from fixtures.backends.trt import TensorRTBackend
+from tests.suite.gpu.bench import SHAPE, Bench, run_apart, write_network
+
+pytestmark = pytest.mark.gpu
+
+# TensorRT's archives begin with a tag, four bytes of nothing, then the version of their format: TensorRT 8.6.0's
+# timing cache with "ptrt", 0 and 236. A plan holds such an archive behind a header of its own, which has a tag and
+# the plan's size, and no version.
+ARCHIVE = re.compile(rb"[a-z]trt\0\0\0\0(?=[\x01-\xff]\0{7})")
+DESERIALIZE = """
+    import pathlib, sys
+    from fixtures.backends import trt_network
+    try:
+        trt_network.deserialize(pathlib.Path(sys.argv[1]).read_bytes(), "foreign.engine")
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_a_changed_engine_is_never_deserialized(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = bench.build(Precision.FP32)
+
+    def forbidden(*_arguments: object) -> None:
+        raise AssertionError("deserialized")
+
+    monkeypatch.setattr(trt, "deserialize", forbidden)
+    content = engine.path.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    for damaged in (bytes(flipped), content[: len(content) // 2], b""):
+        path = tmp_path / "damaged.engine"
+        path.write_bytes(damaged)
+        with (
+            pytest.raises(ValueError, match="is not the file that was built"),
+            bench.backend.runner(dataclasses.replace(engine, path=path)),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [("garbage", "truncated or damaged"), ("truncated", "is refused"), ("version", "another version of TensorRT")],
+)
+def test_a_plan_that_this_tensorrt_cannot_take(bench: Bench, tmp_path: Path, damage: str, words: str) -> None:
+    content = bytearray(bench.build(Precision.FP32).path.read_bytes())
+    if damage == "garbage":
+        content = bytearray(b"no engine at all " * 4096)
+    elif damage == "truncated":
+        del content[len(content) * 3 // 4 :]
+    else:
+        found = [match.end() for match in ARCHIVE.finditer(content)]
+        print(f"begins with {content[:64].hex(' ')}; archives' versions at {found}")
+        if not found:
+            pytest.skip("this version's plan holds no archive as 8.6's do")
+        for at in found:
+            content[at] ^= 0x10
+    path = tmp_path / "foreign.engine"
+    path.write_bytes(content)
+    done = run_apart(DESERIALIZE, str(path))
+    print(f"{damage}: status {done.returncode}: {done.stdout.strip()} {done.stderr.strip()[-500:]}")
+    assert words in done.stdout
+
+
+def test_an_unknown_operator_is_named(backend: TensorRTBackend, tmp_path: Path) -> None:
+    onnx = write_network(tmp_path / "odd.onnx", extra="Frobnicate")
+    options = BuildOptions(Precision.FP32, {"input": SHAPE})
+    with pytest.raises(ValueError, match="Frobnicate") as caught:
+        backend.build(onnx, options, tmp_path / "out.engine")
+    print(caught.value)
+    assert "odd_one" in str(caught.value)
+    assert "polygraphy inspect model odd.onnx" in str(caught.value)
+    assert "neither an importer nor a plugin for Frobnicate" in str(caught.value)
+    assert not (tmp_path / "out.engine").exists()
