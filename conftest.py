@@ -53,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help=_("for the labs: pretrained where they can be had, else seeded and marked untrained (auto)"),
     )
+    group.addoption("--calibration-images", type=int, metavar="N", help=_("for lab 4: calibrate with N images"))
     group.addoption("--epochs", type=int, metavar="N", help=_("for lab 5: epochs of training"))
     group.addoption("--subset", type=int, metavar="N", help=_("for lab 5: train on N images only"))
     group.addoption(

@@ -44,7 +44,9 @@ class Outcome:
 @pytest.fixture(scope="session")
 def labs(request: pytest.FixtureRequest) -> Callable[[str], Path]:
     """The reference labs' artifacts by lab, made once and kept in the suite's cache."""
-    options = LabOptions(weights="untrained", photos=None, cifar10=None, epochs=None, subset=None)
+    options = LabOptions(
+        weights="untrained", photos=None, cifar10=None, epochs=None, subset=None, calibration_images=32
+    )
     reference = Reference(suite_cache(request.config), options, None)
     return reference.directory
 
