@@ -88,3 +88,9 @@ class Class:
             for student, test, verdict in db.execute("SELECT student, test, verdict FROM results"):
                 found.setdefault(student, {})[test.rpartition("::")[2]] = verdict
         return found
+
+    def messages(self, student: str) -> dict[str, tuple[str, str]]:
+        """Full test name → (verdict, message) of one student."""
+        with contextlib.closing(sqlite3.connect(self.out / "results.sqlite")) as db:
+            rows = db.execute("SELECT test, verdict, message FROM results WHERE student = ?", (student,)).fetchall()
+        return {test: (verdict, message) for test, verdict, message in rows}
