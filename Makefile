@@ -13,7 +13,7 @@ else
 REQUIREMENTS := requirements.lock
 endif
 
-.PHONY: verify test test-slow test-jetpack bench lint lock clean
+.PHONY: verify test test-slow test-jetpack bench lint messages lock clean
 
 verify: $(VENV)/ready
 	$(BIN)/python -m pytest --report=results $(ARGS)
@@ -38,6 +38,13 @@ test-jetpack: .venv-jetpack/ready
 	$(or $(PYTHON310),python3.10) -m venv .venv-jetpack
 	.venv-jetpack/bin/python -m pip install --quiet -r requirements.txt -c requirements-jetpack.txt
 	touch $@
+
+# After a change of words: adds what is new to the catalogs, drops what is gone, and compiles them.
+CATALOG := fixtures/locale/zh_TW/LC_MESSAGES/verify
+messages: $(VENV)/ready
+	$(BIN)/pybabel -q extract -F fixtures/locale/babel.cfg --no-location --sort-output --no-wrap -o .cache/verify.pot .
+	$(BIN)/pybabel -q update -N --ignore-obsolete --no-wrap -l zh_TW -i .cache/verify.pot -o $(CATALOG).po
+	$(BIN)/pybabel -q compile -i $(CATALOG).po -o $(CATALOG).mo
 
 lock:
 	uv pip compile --universal --python-version 3.10 --no-header --no-emit-index-url --no-annotate --quiet \
