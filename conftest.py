@@ -45,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("auto", *backends.NAMES),
         help=_("build and run with this stack, and fail if it is missing; repeatable (default: auto, all there are)"),
     )
+    group.addoption(
+        "--batches",
+        choices=("one", "both"),
+        default="one",
+        help=_("on a GPU: one image at a time, or also many; models must be exported with --batch dynamic (both)"),
+    )
     group.addoption("--photos", type=_folder, metavar="DIR", help=_("real photographs to calibrate and compare with"))
     group.addoption("--cifar10", type=_folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*"))
     group.addoption(

@@ -17,6 +17,7 @@ class TestResNet50(OnnxClaims, EngineClaims):
     lab = "lab1"
     model = RESNET50
     precisions = (Precision.FP32, Precision.TF32)
+    larger_batch = 32
     parity = 1e-3
     liveliness = 0.02
     # FP32 differs by the order of sums alone; TF32 rounds each factor to 10 bits of mantissa.

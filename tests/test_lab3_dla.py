@@ -64,11 +64,14 @@ class TestMobileNetV2(OnnxClaims, SpeedupClaims):
     lab = "lab3"
     model = MOBILENET_V2
     precisions = (Precision.FP32, Precision.TF32, Precision.FP16)
+    gpu_precisions = (Precision.INT8,)
     baselines = (Precision.FP32, Precision.TF32)
+    larger_batch = 32
     parity = 1e-3
     liveliness = 0.02
-    tolerance = {Precision.FP32: 1e-3, Precision.TF32: 5e-2, Precision.FP16: 1e-1}
-    sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0, Precision.FP16: 30.0}
+    # INT8 from 32 photographs, untrained weights, ONNX Runtime: 7.1 to 8.4 dB, and 1.2 to 1.6 of the spread.
+    tolerance = {Precision.FP32: 1e-3, Precision.TF32: 5e-2, Precision.FP16: 1e-1, Precision.INT8: 3.0}
+    sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0, Precision.FP16: 30.0, Precision.INT8: 4.0}
 
     @pytest.mark.points(2)
     def test_placement_names_every_layer(self, submission: Submission, placement: dla.Placement) -> None:

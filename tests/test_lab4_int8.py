@@ -134,8 +134,10 @@ class TestInt8(SpeedupClaims):
     model = RESNET50
     precisions = (Precision.INT8,)
     baselines = (Precision.FP32, Precision.TF32, Precision.FP16)
-    tolerance = {Precision.INT8: 2.0}
-    sqnr = {Precision.INT8: 5.0}
+    gpu_precisions = (Precision.FP16,)
+    larger_batch = 32
+    tolerance = {Precision.FP16: 1e-1, Precision.INT8: 2.0}
+    sqnr = {Precision.FP16: 30.0, Precision.INT8: 5.0}
 
     @pytest.mark.points(3)
     def test_scales_are_plausible(
