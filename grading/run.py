@@ -46,6 +46,7 @@ class Grader:
         self._progress = progress
         self._queue: collections.deque[Unit] = collections.deque()
         self._at_work: set[str] = set()
+        self._left = 0
         self._losses: collections.Counter[str] = collections.Counter()
 
     def run(self, hands: Hands) -> None:
@@ -60,7 +61,9 @@ class Grader:
             self._outlive()
             orphans.end()
             self._snapshots.sweep()
-            pending = {student for student, _, _ in self._store.pending()}
+            rows = self._store.pending()
+            self._left = len(rows)
+            pending = {student for student, _, _ in rows}
             for student in self._store.students():
                 if student.student not in pending:
                     continue
@@ -104,20 +107,22 @@ class Grader:
             self._lost(unit)  # the sandbox that unpacks archives was killed
         if isinstance(event, (Taken, Ended, Lost)):
             self._store.release(name)
-        self._progress(len(self._store.pending()))
+        self._progress(self._left)
 
     def _taken(self, event: Taken) -> None:
         if event.digest is None:
-            self._store.rejected(event.student, event.notes[0])
+            self._left -= self._store.rejected(event.student, event.notes[0])
             return
-        self._store.taken(event.student, event.digest, event.notes, self._suite)
+        self._left -= self._store.taken(event.student, event.digest, event.notes, self._suite)
         self._enqueue(event.digest)
 
     def _graded(self, unit: Grade, event: Event) -> None:
         if isinstance(event, Made):
             self._store.record_made(event.digest, event.artifacts, event.notes)
         elif isinstance(event, Checked):
-            self._store.record(unit.digest, self._suite, event.test, event.verdict, event.message, event.seconds)
+            self._left -= self._store.record(
+                unit.digest, self._suite, event.test, event.verdict, event.message, event.seconds
+            )
         elif isinstance(event, Ended):
             self._at_work.discard(unit.digest)
             if event.outside:
@@ -128,7 +133,7 @@ class Grader:
                 # Without a test of its own the death counts against the one that was next.
                 during = event.during or next((test for test in unit.tests if test in remaining), None)
                 if during is not None:
-                    self._store.crashed(unit.digest, self._suite, during, event.reason)
+                    self._left -= self._store.crashed(unit.digest, self._suite, during, event.reason)
             self._enqueue(unit.digest)
 
     def _lost(self, unit: Unit) -> None:

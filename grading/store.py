@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS students (
     student TEXT PRIMARY KEY, source TEXT NOT NULL, submitted REAL NOT NULL,
     digest TEXT, notes TEXT NOT NULL DEFAULT '[]'
 );
+CREATE INDEX IF NOT EXISTS students_digest ON students (digest);
 CREATE TABLE IF NOT EXISTS results (
     student TEXT NOT NULL REFERENCES students, test TEXT NOT NULL REFERENCES tests,
     verdict TEXT NOT NULL DEFAULT 'pending', message TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0,
@@ -172,45 +173,52 @@ class Store:
         )
         return [Row(str(s), str(t), str(v), str(m), float(str(x))) for s, t, v, m, x in rows]
 
-    def taken(self, student: str, digest: str, notes: Sequence[str], suite: str) -> None:
-        """A submission was taken; checks of equal content by the same suite count for it at once."""
+    def taken(self, student: str, digest: str, notes: Sequence[str], suite: str) -> int:
+        """A submission was taken; checks of equal content by the same suite count for it at once.
+
+        Returns:
+            How many rows that settled.
+        """
         with self._transaction() as db:
             db.execute(
                 "UPDATE students SET digest = ?, notes = ? WHERE student = ?",
                 (digest, json.dumps(list(notes)), student),
             )
-            db.execute(
+            settled = db.execute(
                 "UPDATE results SET (verdict, message, seconds) = (SELECT verdict, message, seconds FROM checks c "
                 "WHERE c.digest = ? AND c.suite = ? AND c.test = results.test) "
                 "WHERE student = ? AND verdict = 'pending' AND test IN (SELECT test FROM checks "
                 "WHERE digest = ? AND suite = ?)",
                 (digest, suite, student, digest, suite),
             )
+        return settled.rowcount
 
-    def rejected(self, student: str, message: str) -> None:
-        """A submission could not be taken, through its own fault: every check of it failed."""
+    def rejected(self, student: str, message: str) -> int:
+        """A submission could not be taken, through its own fault: every check of it failed. How many rows."""
         with self._transaction() as db:
             db.execute("UPDATE students SET notes = ? WHERE student = ?", (json.dumps([message]), student))
-            db.execute(
+            settled = db.execute(
                 "UPDATE results SET verdict = 'failed', message = ? WHERE student = ? AND verdict = 'pending'",
                 (message, student),
             )
+        return settled.rowcount
 
-    def record(self, digest: str, suite: str, test: str, verdict: str, message: str, seconds: float) -> None:
-        """Record a verdict for all who handed in this content. A verdict that is there stays."""
+    def record(self, digest: str, suite: str, test: str, verdict: str, message: str, seconds: float) -> int:
+        """Record a verdict for all who handed in this content. A verdict that is there stays. How many rows."""
         with self._transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO checks VALUES (?, ?, ?, ?, ?, ?)",
                 (digest, suite, test, verdict, message, seconds),
             )
-            db.execute(
+            settled = db.execute(
                 "UPDATE results SET verdict = ?, message = ?, seconds = ? WHERE test = ? AND verdict = 'pending' "
                 "AND student IN (SELECT student FROM students WHERE digest = ?)",
                 (verdict, message, seconds, test, digest),
             )
+        return settled.rowcount
 
-    def crashed(self, digest: str, suite: str, test: str, reason: str) -> bool:
-        """Count a crash of a check; at the second, record it. Whether it was recorded."""
+    def crashed(self, digest: str, suite: str, test: str, reason: str) -> int:
+        """Count a crash of a check; at the second, record it. How many rows that settled."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO crashes VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
@@ -220,9 +228,8 @@ class Store:
                 "SELECT count FROM crashes WHERE digest = ? AND suite = ? AND test = ?", (digest, suite, test)
             ).fetchone()
         if found[0] < CRASHES:
-            return False
-        self.record(digest, suite, test, CRASH, reason, 0.0)
-        return True
+            return 0
+        return self.record(digest, suite, test, CRASH, reason, 0.0)
 
     def pending(self, digest: str | None = None) -> list[tuple[str, str | None, str]]:
         """(student, digest, test) of every row without a verdict; of one content if given."""
