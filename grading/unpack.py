@@ -6,9 +6,11 @@ Stands alone: argv is the archive, the folder to fill, and a JSON object of boun
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import posixpath
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
@@ -108,7 +110,7 @@ def main() -> None:
     except Refused as problem:
         said = {"refused": str(problem)[:300]}
     except (
-        *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError),
+        *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
         *(ValueError, KeyError, IndexError, NotImplementedError, RuntimeError, OverflowError, MemoryError),
     ) as problem:  # what zipfile, tarfile and the decompressors raise on bytes that are no archive
         reason = " ".join(str(problem).split())

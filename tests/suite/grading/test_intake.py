@@ -257,6 +257,15 @@ def lying_size(path: Path) -> Path:
     return path
 
 
+def spoilt_lzma(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("model.onnx", os.urandom(3000))
+    data = bytearray(path.read_bytes())
+    data[60:1000] = b"\xff" * 940
+    path.write_bytes(data)
+    return path
+
+
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
@@ -272,6 +281,7 @@ def lying_size(path: Path) -> Path:
             lambda path: (path.write_bytes(a_zip(path, ("a", b"1" * 99)).read_bytes()[:60]), path)[1], id="cut"
         ),
         pytest.param(lambda path: (path.write_bytes(os.urandom(4096)), path)[1], id="noise"),
+        pytest.param(lambda path: spoilt_lzma(path), id="LZMA that is spoilt"),  # found by fuzzing
     ],
 )
 def test_an_archive_out_of_bounds_is_refused(
@@ -280,6 +290,7 @@ def test_an_archive_out_of_bounds_is_refused(
     with pytest.raises(RejectedError) as refusal:
         take(make(tmp_path / "a.zip"))
     assert str(refusal.value).isprintable()
+    assert "within the bounds" not in str(refusal.value), "the reader fell over instead of refusing"
     assert list((tmp_path / "snapshots").iterdir()) == []
 
 
