@@ -1,0 +1,162 @@
+"""Right work made differently (another exporter, opset, batch or names) must pass, all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from fixtures import dla
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One correct submission; `make` changes the reference's directory."""
+
+    name: str
+    lab: str
+    needs: tuple[str, ...]
+    make: Callable[[Path], None]
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a model and its manifest's hash."""
+    onnx.save(model, str(path))
+    manifest = path.with_suffix(".manifest.json")
+    described = json.loads(manifest.read_text(encoding="utf-8"))
+    described["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(described), encoding="utf-8")
+
+
+def rename_intermediates(path: Path) -> None:
+    """Every tensor between input and output under a name of another exporter's making."""
+    model = onnx.load(str(path))
+    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
+    names: dict[str, str] = {}
+
+    def new(name: str) -> str:
+        return name if not name or name in kept else names.setdefault(name, f"t{len(names)}")
+
+    for index, node in enumerate(model.graph.node):
+        node.name = f"n{index}"
+        node.input[:] = [new(name) for name in node.input]
+        node.output[:] = [new(name) for name in node.output]
+    for tensor in model.graph.initializer:
+        tensor.name = new(tensor.name)
+    del model.graph.value_info[:]
+    save(model, path)
+
+
+def another_opset(path: Path, version: int) -> None:
+    """The same graph in another opset."""
+    save(onnx.version_converter.convert_version(onnx.load(str(path)), version), path)
+
+
+def dynamic_batch(path: Path) -> None:
+    """A named batch dimension where the reference has 1."""
+    model = onnx.load(str(path))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del model.graph.value_info[:]
+    save(model, path)
+
+
+def weights_outside(path: Path) -> None:
+    """Large weights in a file of their own beside the model."""
+    model = onnx.load(str(path))
+    onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
+    manifest = path.with_suffix(".manifest.json")
+    described = json.loads(manifest.read_text(encoding="utf-8"))
+    described["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(described), encoding="utf-8")
+
+
+def one_batch_file(folder: Path) -> None:
+    """All calibration images in one file, and no manifest, as a script of one's own writes them."""
+    data = folder / "calibration_data"
+    files = sorted(data.glob("*.npy"))
+    images = np.concatenate([np.load(path) for path in files])
+    for path in data.iterdir():
+        path.unlink()
+    np.save(data / "images.npy", images)
+
+
+VARIANTS = (
+    Variant("lab1 other names", "lab1", ("lab1",), lambda d: rename_intermediates(d / "resnet50.onnx")),
+    Variant("lab1 weights outside", "lab1", ("lab1",), lambda d: weights_outside(d / "resnet50.onnx")),
+    Variant("lab2 other names", "lab2", ("lab2",), lambda d: rename_intermediates(d / "yolov8n.onnx")),
+    Variant("lab3 opset 18", "lab3", ("lab3",), lambda d: another_opset(d / "mobilenet_v2.onnx", 18)),
+    Variant("lab4 one file", "lab4", ("lab1", "lab4"), one_batch_file),
+    Variant("lab5 other names", "lab5", ("lab5",), lambda d: rename_intermediates(d / "resnet18_qat_cifar10.onnx")),
+)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name.replace(" ", "-"))
+def test_right_work_made_differently_passes(
+    variant: Variant, copy_of: Callable[..., Path], verify: Callable[..., Any]
+) -> None:
+    folder = copy_of(*variant.needs)
+    variant.make(folder)
+    outcome = verify(folder, variant.lab)
+    assert outcome.status == 0, outcome.output
+    assert outcome.with_verdict("failed") == set()
+    assert len(outcome.with_verdict("passed")) >= 3
+
+
+@pytest.mark.parametrize(
+    ("lab", "file"), [("lab1", "resnet50.onnx"), ("lab3", "mobilenet_v2.onnx")], ids=["lab1", "lab3"]
+)
+def test_the_other_exporter_passes(
+    lab: str, file: str, copy_of: Callable[..., Path], verify: Callable[..., Any], tmp_path: Path
+) -> None:
+    """torch.onnx.export's newer exporter renames tensors and uses other operators for the same network."""
+    torch = pytest.importorskip("torch")
+    torchvision = pytest.importorskip("torchvision")
+    pytest.importorskip("onnxscript")
+    folder = copy_of(lab)
+    torch.manual_seed(3)
+    name = Path(file).stem
+    model = getattr(torchvision.models, name)(weights=None)
+    images = np.load(folder / f"{name}.reference.npz")["input"]
+    batch = torch.from_numpy(images)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+            torch.nn.init.uniform_(module.weight, 0.5, 1.0)
+    with torch.no_grad():
+        for _round in range(2):
+            model.train()(batch)
+        outputs = model.eval()(batch).numpy()
+    torch.nn.init.normal_(list(model.modules())[-1].weight, std=0.5)
+    with torch.no_grad():
+        outputs = model(batch).numpy()
+    for path in folder.iterdir():
+        path.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, which change from release to release
+        torch.onnx.export(
+            model,
+            (batch[:1],),
+            str(folder / file),
+            input_names=["input"],
+            output_names=["output"],
+            dynamo=True,
+            external_data=False,
+        )
+    np.savez(folder / f"{name}.reference.npz", input=images, output=outputs)
+    if lab == "lab3":
+        found = dla.analyse(folder / file)
+        layers = [{"name": node, "device": device} for node, device in found.devices.items()]
+        document = {"layers": layers, "crossings": found.crossings}
+        (folder / "dla_placement.json").write_text(json.dumps(document), encoding="utf-8")
+    outcome = verify(folder, lab)
+    assert outcome.status == 0, outcome.output
+    assert outcome.with_verdict("failed") == set()
