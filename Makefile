@@ -13,7 +13,7 @@ else
 REQUIREMENTS := requirements.lock
 endif
 
-.PHONY: verify test test-slow test-jetpack bench lint messages lock clean
+.PHONY: verify test test-slow test-browser test-jetpack bench lint messages lock clean
 
 verify: $(VENV)/ready
 	$(BIN)/python -m pytest --report=results $(ARGS)
@@ -23,6 +23,11 @@ test: $(VENV)/ready
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest tests/suite -m slow $(ARGS)
+
+# Needs chromium and chromium-driver; npm brings axe-core, which looks for what keeps people from reading.
+test-browser: $(VENV)/ready
+	-npm install --silent --no-save --prefix .cache axe-core@4
+	$(BIN)/python -m pytest tests/suite/test_report_browser.py $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .

@@ -216,6 +216,32 @@ def test_strip_counts_its_blocks() -> None:
     assert view.blocks(PlacementRow("lab3", "m", 2, "table", layers)) == [("DLA", 0, 2), ("GPU", 2, 1), ("DLA", 3, 1)]
 
 
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_colours_are_told_apart(scheme: int) -> None:
+    """WCAG AA on page and on cards: words at 4.5 to 1, bars, lines and points at 3 to 1."""
+    style = (html.TEMPLATES / "style.css").read_text(encoding="utf-8")
+    found = re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", style)
+    colours = {name: pair[scheme] for name, *pair in found}
+    grounds = [colours.pop("page"), colours.pop("card")]
+    del colours["edge"]  # it only frames and rules
+    for name, colour in colours.items():
+        least = 3 if name in ("fp32", "tf32", "fp16", "int8", "unknown") else 4.5
+        for ground in grounds:
+            assert contrast(colour, ground) >= least, (name, contrast(colour, ground))
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's contrast ratio of two colours."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
 def test_report_option(copy_of: Callable[..., Path], verify: Callable[..., Any], tmp_path: Path) -> None:
     """`--report` writes the page of the run that it ends."""
     outcome = verify(copy_of("lab3"), "lab3", "-k", "crossings", f"--report={tmp_path / 'report'}")
