@@ -1,0 +1,64 @@
+"""`make bench`: collection against an empty project, the warm run against the cold one, and the suite's own share."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ROUNDS = 7
+
+
+def wall(arguments: list[str], folder: Path) -> float:
+    """Seconds that `python -m pytest …` takes in a folder; ends the benchmark if it fails."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=folder, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"pytest {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+    return seconds
+
+
+def collection(scratch: Path) -> float:
+    """Median of collecting this project over that of an empty one with the same plugins, taken in turn."""
+    empty = scratch / "empty"
+    empty.mkdir()
+    (empty / "test_nothing.py").write_text("def test_nothing() -> None:\n    pass\n", encoding="utf-8")
+    ours, theirs = [], []
+    for _round in range(ROUNDS):
+        ours.append(wall(["--collect-only", "-q", "-p", "no:cacheprovider"], ROOT))
+        theirs.append(wall(["--collect-only", "-q", "-p", "no:cacheprovider"], empty))
+    return statistics.median(ours) / statistics.median(theirs)
+
+
+def runs(scratch: Path) -> tuple[float, float, float]:
+    """Warm wall over cold wall; and of each run the share that is not export, build, inference or training."""
+    walls, shares = [], []
+    for name in ("cold", "warm"):
+        summary = scratch / name
+        arguments = ["-q", f"--suite-cache={scratch / 'cache'}", f"--summary={summary}", "--weights=untrained"]
+        walls.append(wall(arguments, ROOT))
+        seconds = json.loads((summary / "run.json").read_text(encoding="utf-8"))["seconds"]
+        shares.append(1 - sum(value for key, value in seconds.items() if key != "all") / seconds["all"])
+    print(f"cold {walls[0]:.0f} s, warm {walls[1]:.0f} s on this machine")
+    return walls[1] / walls[0], shares[0], shares[1]
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        print(f"collection / an empty project's: {collection(scratch):.2f}  (goal: at most 1.5)", flush=True)
+        ratio, cold, warm = runs(scratch)
+        print(f"warm verify / cold verify:       {ratio:.2f}")
+        print(f"the suite's own share, cold:     {cold:.1%}  (goal: at most 5 %)")
+        print(f"the suite's own share, warm:     {warm:.1%}")
+
+
+if __name__ == "__main__":
+    main()
