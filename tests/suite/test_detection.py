@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fixtures.detection import MOST, Boxes, decode, matched, threshold_for
 
@@ -19,7 +20,8 @@ def raw(boxes: list[tuple[float, float, float, float]], classes: list[int], scor
 def test_the_weaker_of_two_overlapping_boxes_of_a_class_is_dropped() -> None:
     output = raw([(100, 100, 50, 50), (102, 100, 50, 50), (102, 100, 50, 50)], [3, 3, 5], [0.9, 0.8, 0.7])
     found = decode(output, 0.25)
-    assert sorted(zip(found.classes.tolist(), found.scores.round(1).tolist(), strict=True)) == [(3, 0.9), (5, 0.7)]
+    assert found.classes.tolist() == [3, 5]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7])
     assert found.corners[0].tolist() == [75, 75, 125, 125]
 
 
