@@ -19,6 +19,7 @@ pytest_plugins = (
     "fixtures.case",
     "fixtures.report.record",
     "fixtures.seeds",
+    "fixtures.evidence.plugin",
 )
 
 
@@ -76,6 +77,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--summary", type=Path, metavar="DIR", help=_("write the summary as Markdown and JSON to DIR"))
     group.addoption("--report", type=Path, metavar="DIR", help=_("write the same, and an HTML page of it, to DIR"))
+    group.addoption("--evidence", type=Path, metavar="FILE", help=_("keep what this run rests on, as a zip archive"))
+    group.addoption(
+        "--from-evidence", type=Path, metavar="FILE", help=_("derive the verdicts again from such an archive; no GPU")
+    )
     group.addoption("--lang", choices=messages.LANGUAGES, help=_("the language (default: the locale's)"))
     group.addoption("--doctor", action="store_true", help=_("say what this machine can verify and what is missing"))
 
