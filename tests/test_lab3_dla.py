@@ -10,6 +10,7 @@ from fixtures import dla
 from fixtures.backends.base import Layer, Precision
 from fixtures.backends.trt_inspector import parse
 from fixtures.case import read_graph
+from fixtures.claims.classifier import ClassifierClaims
 from fixtures.claims.onnx import OnnxClaims
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.layers import prove
@@ -58,7 +59,7 @@ def layer_info(submission: Submission) -> tuple[Layer, ...]:
 
 
 @pytest.mark.lab3
-class TestMobileNetV2(OnnxClaims, SpeedupClaims):
+class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
     """The FP16 engine, its layers, and the placement."""
 
     lab = "lab3"
@@ -72,6 +73,8 @@ class TestMobileNetV2(OnnxClaims, SpeedupClaims):
     # INT8 from 32 photographs, untrained weights, ONNX Runtime: 7.1 to 8.4 dB, and 1.2 to 1.6 of the spread.
     tolerance = {Precision.FP32: 1e-3, Precision.TF32: 5e-2, Precision.FP16: 1e-1, Precision.INT8: 3.0}
     sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0, Precision.FP16: 30.0, Precision.INT8: 4.0}
+    # Of eight photographs one may tip: untrained networks' best classes lie close together.
+    classes = {Precision.FP32: (0.99, 0.99), Precision.TF32: (0.85, 0.99), Precision.FP16: (0.85, 0.99)}
 
     @pytest.mark.points(2)
     def test_placement_names_every_layer(self, submission: Submission, placement: dla.Placement) -> None:

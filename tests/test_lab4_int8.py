@@ -11,6 +11,7 @@ from fixtures.accuracy import agreement, reference_outputs
 from fixtures.backends.base import CalibrationData, Precision
 from fixtures.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
 from fixtures.case import read_graph
+from fixtures.claims.classifier import ClassifierClaims
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos
 from fixtures.graphs import read
@@ -127,7 +128,7 @@ class TestCalibrationData:
 
 
 @pytest.mark.lab4
-class TestInt8(SpeedupClaims):
+class TestInt8(ClassifierClaims, SpeedupClaims):
     """ResNet-50 in INT8, calibrated with the submitted images."""
 
     lab = "lab4"
@@ -137,7 +138,10 @@ class TestInt8(SpeedupClaims):
     gpu_precisions = (Precision.FP16,)
     larger_batch = 32
     tolerance = {Precision.FP16: 1e-1, Precision.INT8: 2.0}
-    sqnr = {Precision.FP16: 30.0, Precision.INT8: 5.0}
+    # Noise of a tenth of the signal's power: good calibration leaves a thirtieth or less.
+    sqnr = {Precision.FP16: 30.0, Precision.INT8: 10.0}
+    # Of eight photographs one may tip: untrained networks' best classes lie close together.
+    classes = {Precision.FP16: (0.85, 0.99), Precision.INT8: (0.5, 0.85)}
 
     @pytest.mark.points(3)
     def test_scales_are_plausible(

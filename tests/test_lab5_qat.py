@@ -11,6 +11,7 @@ import pytest
 from fixtures.accuracy import reference_outputs
 from fixtures.backends.base import Precision
 from fixtures.case import Case, read_graph
+from fixtures.claims.classifier import ClassifierClaims
 from fixtures.claims.onnx import OnnxClaims
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.curves import parse
@@ -83,7 +84,7 @@ class TestParent(OnnxClaims):
 
 
 @pytest.mark.lab5
-class TestQat(OnnxClaims, SpeedupClaims):
+class TestQat(OnnxClaims, ClassifierClaims, SpeedupClaims):
     """The network with Q/DQ in its graph, and the INT8 engine that a builder makes of it."""
 
     lab = "lab5"
@@ -96,6 +97,7 @@ class TestQat(OnnxClaims, SpeedupClaims):
     liveliness = 0.05
     tolerance = {Precision.INT8: 0.5}
     sqnr = {Precision.INT8: 20.0}
+    classes = {Precision.INT8: (0.85, 0.99)}
 
     @pytest.mark.points(2)
     def test_batch_is_dynamic(self, submission: Submission) -> None:

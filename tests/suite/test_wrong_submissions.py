@@ -140,6 +140,73 @@ def one_image(folder: Path) -> None:
     rewrite_batches(folder, lambda batch: np.repeat(first, len(batch), axis=0))
 
 
+def uncalibrated(folder: Path) -> None:
+    """Lab 4: an INT8 graph whose scales no image has chosen."""
+    model = onnx.load(str(folder / "resnet50.onnx"))
+    graph, weights = model.graph, {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    add = graph.initializer.append
+    add(numpy_helper.from_array(np.float32(1.0), "one"))
+    add(numpy_helper.from_array(np.int8(0), "zero"))
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            amax = float(np.abs(weights[node.input[1]]).max())
+            add(numpy_helper.from_array(np.float32(amax / 127), f"{node.name}.scale"))
+            for index, scale in ((0, "one"), (1, f"{node.name}.scale")):
+                q, d = f"{node.name}.q{index}", f"{node.name}.d{index}"
+                nodes.append(helper.make_node("QuantizeLinear", [node.input[index], scale, "zero"], [q], name=q))
+                nodes.append(helper.make_node("DequantizeLinear", [q, scale, "zero"], [d], name=d))
+                node.input[index] = d
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, str(folder / "resnet50_int8.onnx"))
+
+
+def place_all_on_dla(folder: Path) -> None:
+    """Lab 3: what one would wish, and not what the table says."""
+    path = folder / "dla_placement.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for layer in document["layers"]:
+        layer["device"] = "DLA"
+    document["crossings"] = 0
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def miscount_crossings(folder: Path) -> None:
+    """Lab 3: a number that its own placement contradicts."""
+    path = folder / "dla_placement.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["crossings"] += 1
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def layers_of_an_fp32_engine(folder: Path) -> None:
+    """Lab 3: the layer information of an engine built without --fp16."""
+    model = onnx.load(str(folder / "mobilenet_v2.onnx"))
+    tensor = {
+        "Name": "t",
+        "Location": "Device",
+        "Dimensions": [1, 32, 112, 112],
+        "Format/Datatype": "Row major linear FP32",
+    }
+    layers = [
+        {
+            "Name": node.name,
+            "LayerType": "CaskConvolution",
+            "ParameterType": "Convolution",
+            "Inputs": [tensor],
+            "Outputs": [tensor],
+            "Weights": {"Type": "Float", "Count": 864},
+            "TacticName": "sm80_xmma_fprop_implicit_gemm_indexed_f32f32_f32f32_f32_nchwkcrs_nchw",
+        }
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    ]
+    text = json.dumps({"Layers": layers, "Bindings": ["input", "output"]})
+    (folder / "layer_info.json").write_text(text, encoding="utf-8")
+
+
 def drop_qdq(folder: Path) -> None:
     """Lab 5: fake quantization was never exported."""
     (folder / "resnet18_qat_cifar10.onnx").write_bytes((folder / "resnet18_cifar10.onnx").read_bytes())
@@ -181,6 +248,19 @@ WRONG = (
     Wrong(
         "swapped outputs", "lab2", ("lab2",), scores_before_boxes, frozenset({"test_boxes_come_before_scores"}), "rows"
     ),
+    Wrong(
+        "all on the DLA", "lab3", ("lab3",), place_all_on_dla, frozenset({"test_placement_follows_the_table"}), "GPU"
+    ),
+    Wrong("crossings miscounted", "lab3", ("lab3",), miscount_crossings, frozenset({"test_crossings_add_up"}), "cross"),
+    Wrong(
+        "layers of an FP32 engine",
+        "lab3",
+        ("lab3",),
+        layers_of_an_fp32_engine,
+        frozenset({"test_layer_information_is_fp16"}),
+        "FP16",
+    ),
+    Wrong("uncalibrated INT8", "lab4", ("lab1", "lab4"), uncalibrated, frozenset({"test_outputs_match"}), "dB"),
     Wrong("random noise", "lab4", ("lab1", "lab4"), noise, frozenset({"test_images_are_sound"}), "noise"),
     Wrong("BGR for RGB", "lab4", ("lab1", "lab4"), bgr, frozenset({"test_preprocessing_is_the_models"}), "BGR"),
     Wrong("no mean", "lab4", ("lab1", "lab4"), without_mean, frozenset({"test_preprocessing_is_the_models"}), "mean"),
