@@ -50,7 +50,7 @@ class Recipe:
     """
 
     batch: int = 500
-    least_steps: int = 12
+    least_steps: int = 25
     filter_lr: float = 0.2
     filter_momentum: float = 0.6
     other_lr: float = 0.01
