@@ -81,8 +81,7 @@ def test_kills_at_random_moments_lose_and_change_nothing(a_class: Class, rounds:
         with a_class.started("run" if first else "resume", "--workers", "2") as grader:
             while grader.poll() is None and sum(kills.values()) < rounds:
                 time.sleep(random.uniform(0, 1.2))
-                # The sandbox is there for moments only; so look for it, and now and then for the others.
-                kind = random.choice(("grader", "worker", "sandbox", "sandbox", "sandbox"))
+                kind = min(kills, key=lambda one: (kills[one], random.random()))  # each as often as the others
                 for pid in victims(grader.pid)[kind][:1]:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
