@@ -1,0 +1,321 @@
+"""Evidence of a run: sound evidence gives its verdicts again, forged evidence is refused, each for its own reason."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.evidence.contradictions import against_submission, contradictions
+from fixtures.evidence.read import MAX_MEMBER, read
+from fixtures.evidence.schema import DOCUMENT, Evidence
+from fixtures.latency import Samples, speedup
+from tests.suite import tiny
+from tests.suite.sample_run import sample
+
+ROOT = Path(__file__).resolve().parents[2]
+Members = dict[str, Any]
+XMMA = "CaskConvolution sm80_xmma_fprop_implicit_gemm_{}_nhwckrsc_nhwc_tilesize128x64x64_tensor16x8x16"
+KERNELS = {"fp32": ("f32f32_f32f32_f32", "fp32"), "fp16": ("f16f16_f16f16_f16", "fp16")}
+MILLISECONDS = {"fp32": 4.0, "fp16": 2.0}
+
+
+def samples(precision: str) -> list[float]:
+    draw = np.random.default_rng(len(precision))
+    return [float(value) for value in MILLISECONDS[precision] * 1e-3 * (1 + draw.normal(0, 0.004, 40))]
+
+
+def layer(number: int, precision: str) -> dict[str, Any]:
+    kernel, format_ = KERNELS[precision]
+    tensor = {"name": "x", "shape": [1, 64, 56, 56], "format": format_}
+    return {
+        "name": f"conv{number}",
+        "kind": "convolution",
+        "precision": precision,
+        "inputs": [tensor],
+        "outputs": [tensor],
+        "detail": XMMA.format(kernel),
+        "groups": 1,
+    }
+
+
+def sound() -> Members:
+    """Lab 3 on an H200: FP32 and FP16 engines, their samples, and one comparison."""
+    of = {"lab": "lab3", "model": "mobilenet_v2", "backend": "tensorrt", "batch": 1}
+    run = sample(hostile=False)
+    machine = {**run["machine"], "gpu": "NVIDIA H200", "power_mode": "700 W"}
+    calm = {**run["gpu_now"], "throttle_reasons": [], "others": []}
+    members: Members = {"manifests/mobilenet_v2.json": {"weights": "untrained"}}
+    document: dict[str, Any] = {
+        "schema": 1,
+        **{name: run[name] for name in ("created", "python", "packages")},
+        "machine": machine,
+        "engines": [],
+        "latencies": [],
+        "speedups": [],
+        "agreements": [],
+    }
+    for precision, size in (("fp32", 14_200_000), ("fp16", 7_300_000)):
+        key = {**of, "precision": precision}
+        members[f"layers/00{len(members)}.json"] = [layer(number, precision) for number in range(20)]
+        document["engines"].append(
+            {
+                **key,
+                "version": "TensorRT 8.6.0 (weakly typed)",
+                "device": "NVIDIA H200",
+                "power": "700 W",
+                "weights": "untrained",
+                "onnx": "mobilenet_v2.onnx",
+                "onnx_sha256": "ab" * 32,
+                "least_bytes": 13_800_000 if precision == "fp32" else 6_900_000,
+                "size_bytes": size,
+                "sha256": hashlib.sha256(precision.encode()).hexdigest(),
+                "build_seconds": 12.5,
+                "keeps_types": False,
+                "not_computed": "",
+                "layers": list(members)[-1],
+            }
+        )
+        document["latencies"].append({**key, "seconds": samples(precision), "conditions": [calm, calm]})
+        decibels = 100.0 if precision == "fp32" else 55.0
+        document["agreements"].append({**key, "largest": 1e-5, "sqnr_db": decibels, "top1": 1.0, "top5": 1.0})
+    slow, fast = samples("fp32"), samples("fp16")
+    ratio = speedup(Samples(tuple(slow)), Samples(tuple(fast)))
+    document["speedups"].append(
+        {
+            **of,
+            "precision": "fp16",
+            "over": "fp32",
+            "slow": slow,
+            "fast": fast,
+            "conditions": [calm, calm],
+            "ratio": ratio.value,
+            "low": ratio.low,
+            "high": ratio.high,
+            "verdict": "not gradable",
+        }
+    )
+    return {DOCUMENT: document, **members}
+
+
+def pack(members: Members, path: Path) -> Path:
+    """Write them with true hashes, as somebody would who forges with care."""
+    members = copy.deepcopy(members)
+    plain = {
+        name: content if isinstance(content, bytes) else json.dumps(content).encode()
+        for name, content in members.items()
+        if name != DOCUMENT
+    }
+    members[DOCUMENT].setdefault("members", {name: hashlib.sha256(data).hexdigest() for name, data in plain.items()})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {DOCUMENT: json.dumps(members[DOCUMENT]).encode(), **plain}.items():
+            archive.writestr(name, content)
+    return path
+
+
+def rejected(members: Members, path: Path) -> str:
+    """Why evidence is refused; empty if it is not."""
+    try:
+        return "\n".join(contradictions(read(pack(members, path))))
+    except ValueError as error:
+        return str(error)
+
+
+def test_sound_evidence_is_taken(tmp_path: Path) -> None:
+    assert rejected(sound(), tmp_path / "e.zip") == ""
+
+
+def of(members: Members, table: str, index: int = 0) -> dict[str, Any]:
+    entry: dict[str, Any] = members[DOCUMENT][table][index]
+    return entry
+
+
+def faster(members: Members) -> None:
+    of(members, "speedups")["ratio"] *= 2
+
+
+def faster_samples(members: Members) -> None:
+    """All of it, so that the comparison agrees with itself."""
+    row = of(members, "speedups")
+    row["fast"] = [value / 2 for value in row["fast"]]
+    ratio = speedup(Samples(tuple(row["slow"])), Samples(tuple(row["fast"])))
+    row.update(ratio=ratio.value, low=ratio.low, high=ratio.high)
+
+
+def sold_as_fp16(members: Members) -> None:
+    members[of(members, "engines", 1)["layers"]][3]["detail"] = XMMA.format("f32f32_f32f32_f32")
+
+
+def sold_as_int8(members: Members) -> None:
+    """A kernel without a telling name, but its input is FP32."""
+    entry = members[of(members, "engines", 1)["layers"]][3]
+    entry.update(detail="CaskConvolution", precision="int8", inputs=[{**entry["inputs"][0], "format": "fp32"}])
+
+
+def disturbed(members: Members) -> None:
+    of(members, "speedups")["conditions"][1]["others"] = [{"pid": 7, "name": "train", "memory_bytes": None}]
+    of(members, "speedups")["verdict"] = "passed"
+
+
+FORGED: dict[str, tuple[Callable[[Members], Any], str]] = {
+    "a ratio that its samples do not give": (faster, "its samples give 2.00×"),
+    "samples that the engine alone contradicts": (faster_samples, "ms alone and"),
+    "a verdict that does not follow": (lambda m: of(m, "speedups").update(verdict="passed"), "give not gradable"),
+    "a verdict in spite of another program": (disturbed, "give not gradable"),
+    "FP32 kernels sold as FP16": (sold_as_fp16, "said to compute in fp16, and what runs it in fp32"),
+    "INT8 with an FP32 input": (sold_as_int8, "said to compute in int8, and what runs it in fp32"),
+    "one engine sold as two": (
+        lambda m: of(m, "engines", 1).update(sha256=of(m, "engines")["sha256"]),
+        "are said to be one file",
+    ),
+    "another GPU's engine": (lambda m: of(m, "engines").update(device="NVIDIA A100"), "ran on NVIDIA A100"),
+    "another power mode": (lambda m: of(m, "engines").update(power="500 W"), r"(500 W)"),
+    "no samples": (lambda m: of(m, "latencies").update(seconds=[]), "10 samples or more"),
+    "negative samples": (lambda m: of(m, "latencies")["seconds"].__setitem__(0, -1e-3), "each above 0 s"),
+    "samples that are no pairs": (lambda m: of(m, "speedups")["fast"].pop(), "no pairs"),
+    "figures without an engine": (lambda m: of(m, "latencies").update(model="resnet50"), "figures without an engine"),
+    "a size of nothing": (lambda m: of(m, "engines").update(size_bytes=0), "sizes that no engine can have"),
+    "agreement over 1": (lambda m: of(m, "agreements").update(top1=1.5, top5=1.6), "that no outputs can have"),
+    "top 1 above top 5": (lambda m: of(m, "agreements").update(top5=0.5), "that no outputs can have"),
+    "an engine twice": (lambda m: m[DOCUMENT]["engines"].append(of(m, "engines")), "engines has an entry twice"),
+    "samples twice": (lambda m: m[DOCUMENT]["latencies"].append(of(m, "latencies")), "latencies has an entry twice"),
+    "layers used twice": (
+        lambda m: of(m, "engines", 1).update(layers=of(m, "engines")["layers"]),
+        "layers has an entry twice",
+    ),
+    "another schema": (lambda m: m[DOCUMENT].update(schema=2), "expected evidence of schema 1, found 2"),
+    "an unknown field": (lambda m: m[DOCUMENT].update(bonus=1), "missing or unknown: bonus"),
+    "a missing field": (lambda m: of(m, "engines").pop("least_bytes"), "missing or unknown: least_bytes"),
+    "a number as text": (lambda m: of(m, "engines").update(size_bytes="9"), "expected int, found '9'"),
+    "an unknown precision": (lambda m: of(m, "engines").update(precision="fp8"), "no precision 'fp8'"),
+    "no hash": (lambda m: of(m, "engines").update(sha256="x"), "is no sha256"),
+    "NaN": (lambda m: of(m, "latencies")["seconds"].__setitem__(0, float("nan")), "NaN, which JSON does not have"),
+    "infinity in disguise": (lambda m: of(m, "agreements").update(sqnr_db=1e16), "no figure that a run can have"),
+    "a member changed": (lambda m: m[DOCUMENT].update(members=dict.fromkeys(list(m)[1:], "0" * 64)), "sha256 differs"),
+    "a member too many": (
+        lambda m: (m[DOCUMENT].update(members={}), m.update({"manifests/more.json": {}})),
+        "are not those that evidence.json lists",
+    ),
+    "a path outside": (lambda m: m.update({"../evil.json": {}}), "no evidence has a member '../evil.json'"),
+    "a file of another kind": (lambda m: m.update({"layers/000.engine": b"x"}), "has a member 'layers/000.engine'"),
+    "a manifest that is a list": (lambda m: m.update({"manifests/more.json": []}), "is no JSON object"),
+    "a bomb": (lambda m: m.update({"layers/999.json": b" " * (MAX_MEMBER + 1)}), "is too large"),
+    "too deep": (lambda m: m.update({"manifests/more.json": b"[" * 999}), "nested 999 deep"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_evidence_is_refused_for_its_own_reason(name: str, tmp_path: Path) -> None:
+    forge, words = FORGED[name]
+    members = sound()
+    forge(members)
+    assert words in rejected(members, tmp_path / "e.zip")
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    path = pack(sound(), tmp_path / "e.zip")
+    content = path.read_bytes()
+    for damaged in (b"", b"PK", content[: len(content) // 2], b"x" * 4096):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="no sound zip archive"):
+            read(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(DOCUMENT, "{}")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(DOCUMENT, "{}")
+    with pytest.raises(ValueError, match="is there twice"):
+        read(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("layers/000.json", "[]")
+    with pytest.raises(ValueError, match=r"has no evidence\.json"):
+        read(path)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = pack(sound(), tmp_path / "e.zip")
+    content = bytearray(path.read_bytes())
+    content[200] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"no sound zip|sha256|JSON|expected|UTF-8|member"):
+        read(path)
+
+
+def test_evidence_of_another_model_is_refused(tmp_path: Path) -> None:
+    model = tiny.network(tmp_path / "mobilenet_v2.onnx")
+    evidence = read(pack(sound(), tmp_path / "e.zip"))
+    files = {model.name: model}
+    assert all("its sha256 differs" in problem for problem in against_submission(evidence, files))
+    assert all("which the submission lacks" in problem for problem in against_submission(evidence, {}))
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    engines = tuple(dataclasses.replace(e, onnx_sha256=digest) for e in evidence.document.engines)
+    lying = Evidence(dataclasses.replace(evidence.document, engines=engines), evidence.layers)
+    problems = list(against_submission(lying, files))
+    assert len(problems) == 2
+    assert all("take another size" in problem for problem in problems)
+
+
+def derive(path: Path, folder: Path, *arguments: str) -> tuple[int, dict[str, str], str]:
+    """Run the suite on evidence in a process that has no GPU: exit status, verdict by test, all that was printed."""
+    command = [sys.executable, "-m", "pytest", "-q", "tests/test_lab1_resnet50.py", "tests/test_lab3_dla.py"]
+    done = subprocess.run(
+        [*command, f"--from-evidence={path}", f"--summary={folder}", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "LANGUAGE": "en", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    verdicts = {}
+    if (folder / "run.json").is_file():
+        rows = json.loads((folder / "run.json").read_text(encoding="utf-8"))["verdicts"]
+        verdicts = {row["test"].split("::")[-1]: row["verdict"] for row in rows}
+    return done.returncode, verdicts, done.stdout + done.stderr
+
+
+def test_verdicts_are_derived_again_without_a_gpu(tmp_path: Path) -> None:
+    status, verdicts, output = derive(pack(sound(), tmp_path / "e.zip"), tmp_path / "out")
+    assert status == 0, output
+    names = [f"mobilenet_v2-tensorrt-{precision}" for precision in ("fp32", "fp16")]
+    tests = ("test_engine_builds", "test_precision_is_proven", "test_outputs_match", "test_latency")
+    expected = {f"{test}[{name}]": "passed" for test in tests for name in names}
+    compared = [f"test_speedup[mobilenet_v2-tensorrt-fp16-over-{over}]" for over in ("fp32", "tf32")]
+    assert verdicts == {**expected, **dict.fromkeys(compared, "not gradable")}
+    assert "the evidence has no samples of lab3 mobilenet_v2 tensorrt fp16 batch 1" in output
+    assert "no range is known for NVIDIA H200" in output
+    assert "2.00× / FP32" in output
+
+
+def test_wrong_work_fails_from_evidence_too(tmp_path: Path) -> None:
+    members = sound()
+    of(members, "engines")["size_bytes"] = 5_000_000
+    of(members, "agreements", 1)["sqnr_db"] = 3.0
+    fallen = members[of(members, "engines", 1)["layers"]]
+    fallen[:] = [{**layer(number, "fp32"), "name": entry["name"]} for number, entry in enumerate(fallen)]
+    status, verdicts, output = derive(pack(members, tmp_path / "e.zip"), tmp_path / "out")
+    assert status == 1, output
+    assert {test for test, verdict in verdicts.items() if verdict == "failed"} == {
+        "test_engine_builds[mobilenet_v2-tensorrt-fp32]",
+        "test_precision_is_proven[mobilenet_v2-tensorrt-fp16]",
+        "test_outputs_match[mobilenet_v2-tensorrt-fp16]",
+    }
+
+
+def test_refused_evidence_ends_the_run_in_one_message(tmp_path: Path) -> None:
+    members = sound()
+    faster(members)
+    status, verdicts, output = derive(pack(members, tmp_path / "e.zip"), tmp_path / "out")
+    assert (status, verdicts) == (4, {})
+    assert "e.zip contradicts itself" in output
+    assert "Traceback" not in output
