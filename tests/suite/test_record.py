@@ -70,7 +70,7 @@ def test_histogram_counts_every_fifth_pixel(tmp_path: Path) -> None:
     folder = tmp_path / "calibration_data"
     folder.mkdir()
     np.save(folder / "batch_000.npy", images)
-    options = LabOptions("untrained", None, None, None, None)
+    options = LabOptions("untrained", None, None, None, None, None)
     found = read_set(Submission(tmp_path, Reference(tmp_path, options, None)), RESNET50)
     pixels = -(-224 * 224 // 5)
     assert [[(i, n) for i, n in enumerate(row) if n] for row in found.histogram] == [
