@@ -157,7 +157,7 @@ class Trainer:
         if state.step < total and not self.may_train:
             problem = f"--weights pretrained: no finished '{phase}' training of these images, epochs and seed here"
             raise artifact.stop(problem, f"train without that option, or copy a finished {self.work.name}/ to --out")
-        sums, saved = torch.tensor([state.loss, state.correct], device=self.device), time.monotonic()
+        sums, saved = torch.tensor([state.loss, state.correct], device=self.device), time.perf_counter()
         while state.step < total:
             epoch, done = epochs[state.step // self.steps], state.step % self.steps
             batches = cifar10.epoch_batches(len(self.labels), self.steps, self.seed, epoch)[done:]
@@ -168,14 +168,15 @@ class Trainer:
                     optimizer.param_groups[0]["lr"] = rate * (1 - state.step / total)
                 sums += self.learn(model, optimizers, numbers, epoch)
                 state.step, state.images = state.step + 1, state.images + len(numbers)
-                if time.monotonic() - saved > SAVE_EVERY:
+                if time.perf_counter() - saved > SAVE_EVERY:
                     state.loss, state.correct = sums.tolist()
+                    state.seconds, saved = state.seconds + time.perf_counter() - started, time.perf_counter()
                     self.save(model, optimizers, phase, state)
-                    saved = time.monotonic()
+                    started = time.perf_counter()
             state.loss, state.correct = sums.tolist()  # waits for the device
-            state.seconds = time.perf_counter() - started
+            state.seconds += time.perf_counter() - started
             state.curves.append(self.row(model, phase, epoch, optimizers, state))
-            state.images, state.loss, state.correct = 0, 0.0, 0.0
+            state.images, state.loss, state.correct, state.seconds = 0, 0.0, 0.0, 0.0
             sums.zero_()
             if state.step == total:
                 self.save(model, optimizers, phase, state)
@@ -267,7 +268,7 @@ class Trainer:
         for optimizer, memory in zip(optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(memory)
         state = State(**content["state"])
-        print(f"{phase}: resumed from {path}, after {state.step} steps")
+        print(f"{phase}: {state.step} steps done before, from {path}")
         return state
 
 
@@ -410,6 +411,8 @@ def main() -> None:
         child, more, calibrated = make_child(trainer, parent, weights, options.naive)
         curves = curves + more
         int8_files, int8_accuracy = deliver(trainer, child, int8, weights, curves)
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: the same command resumes where the last checkpoint was written") from None
     except torch.cuda.OutOfMemoryError as error:
         raise artifact.stop(f"the GPU is out of memory: {error}", "close other programs, or --device cpu") from error
     if weights == "trained":
