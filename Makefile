@@ -47,6 +47,7 @@ test-jetpack: .venv-jetpack/ready
 # After a change of words: adds what is new to the catalogs, drops what is gone, and compiles them.
 CATALOG := fixtures/locale/zh_TW/LC_MESSAGES/verify
 messages: $(VENV)/ready
+	mkdir -p .cache
 	$(BIN)/pybabel -q extract -F fixtures/locale/babel.cfg --no-location --sort-output --no-wrap -o .cache/verify.pot .
 	$(BIN)/pybabel -q update -N --ignore-obsolete --no-wrap -l zh_TW -i .cache/verify.pot -o $(CATALOG).po
 	$(BIN)/pybabel -q compile -i $(CATALOG).po -o $(CATALOG).mo
