@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fixtures.accuracy import reference_outputs
 from fixtures.backends.base import Precision
 from fixtures.case import Case, read_graph
 from fixtures.claims.engine import built, compared
-from fixtures.claims.onnx import OnnxClaims
+from fixtures.claims.onnx import OnnxClaims, answers
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.datasets import Photos
 from fixtures.detection import decode, matched, threshold_for
@@ -51,7 +50,7 @@ class TestYoloV8n(OnnxClaims, SpeedupClaims):
     def test_boxes_come_before_scores(self, submission: Submission, photos: Photos) -> None:
         """The first four rows are box centres and sizes in pixels, the other eighty are scores from 0 to 1."""
         path = read_graph(submission, self.lab, self.model.file).path
-        output = reference_outputs(path, [{"images": photos.batch(self.model, 1, 0)}], "output0")[0]
+        output = answers(path, self.model, [{"images": photos.batch(self.model, 1, 0)}])[0]
         boxes, scores = output[:4], output[4:]
         inside = float(np.mean((boxes > -64) & (boxes < 704)))
         require(

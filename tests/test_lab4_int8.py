@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.accuracy import agreement, reference_outputs
+from fixtures.accuracy import agreement
 from fixtures.backends.base import CalibrationData, Precision
 from fixtures.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
 from fixtures.case import read_graph
 from fixtures.claims.classifier import ClassifierClaims
+from fixtures.claims.onnx import answers
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos
 from fixtures.graphs import read
@@ -175,9 +176,9 @@ class TestInt8(ClassifierClaims, SpeedupClaims):
         path = read_graph(submission, "lab1", RESNET50.file).path
         held = photos.batch(RESNET50, HELD_IMAGES, fresh_seed(request.config))
         feeds = [{"input": image[None]} for image in held]
-        exact = reference_outputs(path, feeds, "output")
+        exact = answers(path, RESNET50, feeds)
         found, best = (
-            agreement(exact, reference_outputs(quantized(path, data), feeds, "output"), within=True).sqnr_db
+            agreement(exact, answers(quantized(path, data), RESNET50, feeds), within=True).sqnr_db
             for data in (calibration.data, ours)
         )
         require(

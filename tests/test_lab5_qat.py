@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fixtures.accuracy import reference_outputs
 from fixtures.backends.base import Precision
 from fixtures.case import Case, read_graph
 from fixtures.claims.classifier import ClassifierClaims
-from fixtures.claims.onnx import OnnxClaims
+from fixtures.claims.onnx import OnnxClaims, answers
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.curves import parse
 from fixtures.datasets import Labelled, Photos, find_labelled
@@ -70,7 +69,7 @@ def accuracy(submission: Submission, model: Model, held: Labelled, manifest: dic
     path = read_graph(submission, "lab5", model.file).path
     images = held.normalised(*preprocessing(manifest))
     feeds = [{model.input[0]: images[part]} for part in held.batches(50)]
-    outputs = reference_outputs(path, feeds, model.output[0])
+    outputs = answers(path, model, feeds)
     return float(np.mean(outputs.argmax(axis=1) == held.labels))
 
 

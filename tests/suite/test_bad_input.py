@@ -22,6 +22,10 @@ QUICK = "test_onnx_is_valid or test_interface or test_engine_builds"
 MODEL = "mobilenet_v2.onnx"
 
 
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -70,7 +74,7 @@ def unknown_operator(path: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing": (Path.unlink, "no such file"),
-    "empty": (lambda path: path.write_bytes(b"") and None, "an empty file"),
+    "empty": (empty, "an empty file"),
     "truncated": (truncate, "truncated"),
     "mislabelled": (mislabel, "no ONNX file"),
     "absurdly large": (inflate, "over the 2 GiB"),
