@@ -21,6 +21,7 @@ from torch import Tensor
 SIZE = 32
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPLITS = ("train", "test")
+BATCHES = "cifar-10-batches-py"  # the folder that torchvision.datasets.CIFAR10 unpacks
 STAND_IN = "scikit-learn digits (a stand-in, not CIFAR-10)"
 # Every sixth digit is trained on, and every eighth of the others tested on: 300 and 188, few enough for a processor.
 STAND_IN_TRAIN, STAND_IN_TEST = 6, 8
@@ -94,7 +95,7 @@ def load(folder: Path | None, cache: Path, subset: int | None) -> Dataset:
     """
     if folder is not None and not folder.is_dir():
         raise artifact.stop(f"--data {folder} is not a folder", "name a folder with train/<class>/* and test/<class>/*")
-    if folder is not None and not (folder / "cifar-10-batches-py").is_dir():
+    if folder is not None and not (folder / BATCHES).is_dir():
         dataset = _from_pictures(folder, cache)
     else:
         dataset = _from_torchvision(folder) or _stand_in()
@@ -111,15 +112,16 @@ def _cifar10(source: str, train: Split, test: Split, classes: tuple[str, ...]) -
 
 
 def _from_torchvision(folder: Path | None) -> Dataset | None:
+    root = folder or Path(torch.hub.get_dir()).parent / "datasets"
+    if not (root / BATCHES).is_dir():
+        return None
+    artifact.need("torchvision")
     import torchvision
 
-    root = folder or Path(torch.hub.get_dir()).parent / "datasets"
     try:  # nothing is downloaded, and the files' checksums are verified before they are read
         found = [torchvision.datasets.CIFAR10(root, train=split == "train", download=False) for split in SPLITS]
     except RuntimeError as error:
-        if folder is None:
-            return None
-        raise artifact.stop(f"{folder / 'cifar-10-batches-py'}: {error}", "download it again") from error
+        raise artifact.stop(f"{root / BATCHES}: {error}", f"remove {root / BATCHES}, download it again") from error
     train, test = (Split(data.data, np.asarray(data.targets, np.int64)) for data in found)
     return _cifar10("CIFAR-10 (torchvision)", train, test, CLASSES)
 
@@ -181,6 +183,10 @@ def _list_pictures(root: Path, split: str) -> dict[str, list[Path]]:
         found[path.name] = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         if not found[path.name]:
             raise artifact.stop(f"{path} holds no pictures", "put .jpg or .png files there, or unpack the data again")
+    counts = {name: len(files) for name, files in found.items()}
+    fewest = min(counts, key=counts.__getitem__)
+    if counts[fewest] < max(counts.values()) / 2:
+        print(f"note: {folder}: only {counts[fewest]} of '{fewest}', {max(counts.values())} of others: half unpacked?")
     return found
 
 
