@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 QMIN, QMAX = -128, 127
 # Few steps: the running statistics must follow the weights sooner than PyTorch's 0.1 lets them.
 BN_MOMENTUM = 0.3
+LEAST_VARIANCE = 5e-3
 
 
 class ConvBN(nn.Module):  # type: ignore[misc]
@@ -77,14 +78,16 @@ class ResNet18(nn.Module):  # type: ignore[misc]
         """Start the stem as a whitening of 3×3 patches of these normalised images, N×3×H×W.
 
         Neighbouring pixels say nearly the same; filters that take this apart need not be learned first (Page 2018).
-        Each comes twice, with opposite sign, because the ReLU drops one half.
+        These are the patches' principal directions, BatchNorm evens out their variances. Each comes twice, with
+        opposite sign, because the ReLU drops one half. Directions that hardly vary (JPEG leaves many) are left out:
+        rounding the input to INT8 has a variance of about 2e-5, which BatchNorm would make as loud as the rest.
         """
         patches = nn.functional.unfold(images, 3).transpose(1, 2).flatten(0, 1)  # M×27
         variance, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (directions / (variance + 1e-2).sqrt()).T.flip(0)  # the most common pattern first
+        filters = directions.T[variance > LEAST_VARIANCE].flip(0)  # the most common pattern first
         with torch.no_grad():
             weight = self.stem.conv.weight
-            filters = nn.functional.normalize(torch.cat((filters, -filters)))[: len(weight)]
+            filters = torch.cat((filters, -filters))[: len(weight)]
             weight[: len(filters)] = filters.view(-1, 3, 3, 3)
 
 
