@@ -14,6 +14,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from fixtures.backends.base import CalibrationData
+from fixtures.backends.graph import to_int8_qdq
+
 
 @dataclasses.dataclass(frozen=True)
 class Wrong:
@@ -141,26 +144,12 @@ def one_image(folder: Path) -> None:
 
 
 def uncalibrated(folder: Path) -> None:
-    """Lab 4: an INT8 graph whose scales no image has chosen."""
-    model = onnx.load(str(folder / "resnet50.onnx"))
-    graph, weights = model.graph, {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    add = graph.initializer.append
-    add(numpy_helper.from_array(np.float32(1.0), "one"))
-    add(numpy_helper.from_array(np.int8(0), "zero"))
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "Conv":
-            amax = float(np.abs(weights[node.input[1]]).max())
-            add(numpy_helper.from_array(np.float32(amax / 127), f"{node.name}.scale"))
-            for index, scale in ((0, "one"), (1, f"{node.name}.scale")):
-                q, d = f"{node.name}.q{index}", f"{node.name}.d{index}"
-                nodes.append(helper.make_node("QuantizeLinear", [node.input[index], scale, "zero"], [q], name=q))
-                nodes.append(helper.make_node("DequantizeLinear", [q, scale, "zero"], [d], name=d))
-                node.input[index] = d
-        nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    onnx.save(model, str(folder / "resnet50_int8.onnx"))
+    """Lab 4: an INT8 graph whose scales no photograph has chosen: one grey image has."""
+    grey = folder / "grey.npy"
+    np.save(grey, np.full((1, 3, 224, 224), 1e-3, np.float32))
+    data = CalibrationData("input", (grey,), hashlib.sha256(grey.read_bytes()).hexdigest())
+    to_int8_qdq(folder / "resnet50.onnx", data, folder / "resnet50_int8.onnx")
+    grey.unlink()
 
 
 def place_all_on_dla(folder: Path) -> None:
