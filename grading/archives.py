@@ -11,10 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fixtures.messages import _
+
 from . import sandbox
 from .intake import Bounds, RejectedError, Snapshot, Snapshots, opened_folder
 from .launch import WORK, SandboxKilledError, Spec
-from .limits import GIB, MIB, Limits
+from .limits import GIB, MIB, Limits, breach_word
 from .untrusted_text import escaped, shortened
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -45,9 +47,13 @@ def take(source: Path, snapshots: Snapshots) -> Snapshot:
         with opened_folder(source) as folder:
             return _take(folder, snapshots, ())
     if not stat.S_ISREG(mode):
-        raise RejectedError("it is a link or a special file; hand in a folder or an archive")
+        raise RejectedError(_("it is a link or a special file; hand in a folder or an archive"))
     if not source.name.lower().endswith(SUFFIXES):
-        raise RejectedError(f"expected a folder or an archive ({' '.join(SUFFIXES)}), found {escaped(source.name)}")
+        raise RejectedError(
+            _("expected a folder or an archive ({suffixes}), found {name}").format(
+                suffixes=" ".join(SUFFIXES), name=escaped(source.name)
+            )
+        )
     with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as private:
         _copy(source, Path(private) / "archive", snapshots.bounds.total_bytes)
         return _unpacked(Path(private), snapshots)
@@ -59,7 +65,7 @@ def _copy(source: Path, target: Path, limit: int) -> None:
     with os.fdopen(fd, "rb") as reader, target.open("xb") as writer:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise RejectedError(f"the archive is no regular file of at most {limit:,} bytes")
+            raise RejectedError(_("the archive is no regular file of at most {limit:,} bytes").format(limit=limit))
         shutil.copyfileobj(reader, writer, 1 << 20)
     target.chmod(0o444)
 
@@ -84,28 +90,54 @@ def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
     )
     with sandbox.ran(spec) as outcome:
         if outcome.killed_outside:
-            raise SandboxKilledError("unpacking was killed from outside")
+            raise SandboxKilledError(_("unpacking was killed from outside"))
         if outcome.breach is not None:
-            raise RejectedError(f"unpacking it exceeded the limit on {outcome.breach}")
+            raise RejectedError(_("unpacking it exceeded the limit on {what}").format(what=breach_word(outcome.breach)))
         try:
             said = json.loads(outcome.stdout)
         except ValueError:
-            raise RejectedError("it could not be unpacked within the bounds") from None
+            raise RejectedError(_("it could not be unpacked within the bounds")) from None
         if "refused" in said:
-            raise RejectedError(escaped(said["refused"]))
-        notes = tuple(shortened(escaped(note), 200) for note in said["left_out"])
+            raise RejectedError(_refusal(str(said["refused"]), escaped(str(said["detail"])), bounds))
+        notes = tuple(shortened(f"{escaped(name)}: {_why(why, bounds)}", 200) for name, why in said["left_out"])
         return _take(outcome.work, snapshots, notes)
+
+
+def _refusal(why: str, detail: str, bounds: Bounds) -> str:
+    """Why an archive is refused, from the unpacker's one word and detail."""
+    return {
+        "files": _("it holds more than {count:,} members").format(count=bounds.files),
+        "total_bytes": _("unpacked it holds more than {size:,} bytes").format(size=bounds.total_bytes),
+        "ratio": _("{name} unpacks to more than {ratio} times its size").format(name=detail, ratio=_RATIO),
+    }.get(why, _("it is no readable zip or tar archive ({problem})").format(problem=detail))
+
+
+def _why(why: str, bounds: Bounds) -> str:
+    """Why a member is left out, from the unpacker's one word."""
+    return {
+        "kind": _("a link or a special file"),
+        "encrypted": _("encrypted"),
+        "twice": _("a second member of this name"),
+        "path": _("its path leaves the archive"),
+        "nameless": _("it has no name"),
+        "depth": _("lies deeper than {count} folders").format(count=bounds.depth),
+        "name": _("its name is too long or cannot be printed"),
+    }.get(why, _("left out"))
 
 
 def _take(folder: int, snapshots: Snapshots, notes: tuple[str, ...]) -> Snapshot:
     """Take a folder; if a single folder is all that it holds, take that one instead."""
     with os.scandir(folder) as entries:
-        found = [entry for _, entry in zip(range(20), entries, strict=False) if not entry.name.startswith((".", "__"))]
+        found = [
+            entry for _number, entry in zip(range(20), entries, strict=False) if not entry.name.startswith((".", "__"))
+        ]
     if len(found) == 1 and found[0].name not in _OWN and found[0].is_dir(follow_symlinks=False):
         try:
             inner = os.open(found[0].name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
         except OSError as problem:  # swapped since it was listed
-            raise RejectedError(f"its folder cannot be opened: {problem.strerror}") from problem
+            raise RejectedError(
+                _("its folder cannot be opened: {problem}").format(problem=problem.strerror)
+            ) from problem
         try:
             return snapshots.take(inner, notes)
         finally:

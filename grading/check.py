@@ -7,7 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fixtures.messages import _
+
 from . import sandbox
+from .limits import breach_word
 from .suite import Lines, Suite, job
 from .untrusted_text import escaped, shortened
 
@@ -71,7 +74,7 @@ def check(
             for event in lines.parse(block):
                 _take(event)
         except (ValueError, KeyError, TypeError) as problem:
-            nonsense.append(f"the tests' process sent nonsense: {problem}")
+            nonsense.append(_("the tests' process sent nonsense: {problem}").format(problem=problem))
 
     def _take(event: dict[str, object]) -> None:
         kind, test = event["event"], event.get("test")
@@ -81,7 +84,7 @@ def check(
         elif kind == "verdict" and test in waiting:
             verdict, message, seconds = str(event["verdict"]), str(event["message"]), float(str(event["seconds"]))
             if verdict not in _VERDICTS or not 0 <= seconds < 1e6:
-                raise ValueError(f"no verdict: {json.dumps(event)[:200]}")
+                raise ValueError(_("no verdict: {event}").format(event=json.dumps(event)[:200]))
             del waiting[str(test)]
             running.clear()
             checked(Checked(str(test), verdict, shortened(escaped(message), _MESSAGE), seconds))
@@ -91,12 +94,18 @@ def check(
     with job([], list(tests)) as folder, sandbox.ran(suite.spec(folder, submission=submission), receive) as outcome:
         during = running[0] if running else None
         if outcome.killed_outside:
-            return Ended(False, during, "the sandbox was killed from outside", outside=True)
+            return Ended(False, during, _("the sandbox was killed from outside"), outside=True)
         if outcome.breach is not None:
-            return Ended(False, during, f"the check exceeded the limit on {outcome.breach}")
+            return Ended(
+                False, during, _("the check exceeded the limit on {what}").format(what=breach_word(outcome.breach))
+            )
         if nonsense:
             return Ended(False, during, escaped(nonsense[0]))
         if finished and not waiting:
             return Ended(True)
         said = shortened((outcome.stderr or outcome.stdout).strip(), 1500)
-        return Ended(False, during, f"the check's process ended with exit code {outcome.exit_code}: {said}")
+        return Ended(
+            False,
+            during,
+            _("the check's process ended with exit code {code}: {said}").format(code=outcome.exit_code, said=said),
+        )

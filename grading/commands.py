@@ -9,6 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fixtures import messages
+from fixtures.messages import _
+from fixtures.words import padded, verdict_word
+
 from . import exports, grade, rubric, selftest
 from .launch import SandboxUnavailableError
 from .session import Session, Settings
@@ -20,17 +24,18 @@ _DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status: 0 done, 1 results are missing, 2 misused, 3 no sandbox, 130 interrupted."""
+    messages.use_language(messages.asked(sys.argv[1:] if arguments is None else arguments))
     options = _parser().parse_args(arguments)
     try:
         status: int = options.command(options)
     except SandboxUnavailableError as problem:
-        print(f"error: nothing is graded without the sandbox: {problem}", file=sys.stderr)
+        print(_("error: nothing is graded without the sandbox: {problem}").format(problem=problem), file=sys.stderr)
         return _UNSAFE
     except (StoreError, SuiteError, rubric.RubricError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(_("error: {problem}").format(problem=problem), file=sys.stderr)
         return _MISUSED
     except KeyboardInterrupt:
-        print("\nstopped; every verdict so far is kept: go on with `python -m grading resume`", file=sys.stderr)
+        print("\n" + _("stopped; every verdict so far is kept: go on with `python -m grading resume`"), file=sys.stderr)
         return _INTERRUPTED
     return status
 
@@ -46,6 +51,7 @@ def _run(options: argparse.Namespace) -> int:
         cifar10=None if options.cifar10 is None else str(options.cifar10.resolve()),
         gpu=options.gpu,
         pytest_options=tuple(options.pytest_option),
+        language=messages.language(),
     )
     return _grade(Session.begun(options.out, settings), options.workers)
 
@@ -59,9 +65,13 @@ def _regrade(options: argparse.Namespace) -> int:
     with contextlib.closing(session.store) as store:
         known = [student.student for student in store.students()]
         if unknown := set(options.students) - set(known):
-            raise StoreError(f"no submission of {', '.join(sorted(unknown))} in {options.out}")
+            raise _no_submission(", ".join(sorted(unknown)), options.out)
         store.forget(options.students or known)
     return _grade(Session.begun(options.out, session.settings), options.workers)
+
+
+def _no_submission(student: str, out: Path) -> StoreError:
+    return StoreError(_("no submission of {student} in {folder}").format(student=student, folder=out))
 
 
 def _grade(session: Session, workers: int) -> int:
@@ -78,17 +88,25 @@ def _status(options: argparse.Namespace) -> int:
 
 def _report(store: Store) -> int:
     counts = collections.Counter(row.verdict for row in store.results())
-    print(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "no checks")
+    print(", ".join(f"{count} {verdict_word(verdict)}" for verdict, count in sorted(counts.items())) or _("no checks"))
     for unit, pid in store.leases():
-        print(f"at work: {unit} (process {pid})")
+        print(_("at work: {unit} (process {pid})").format(unit=unit, pid=pid))
     missing = store.pending()
     if not missing and counts:
         return _DONE
-    print(f"not finished: {len(missing)} of {sum(counts.values())} checks have no verdict yet", file=sys.stderr)
-    for student, _, test in missing[:10]:
+    print(
+        _("not finished: {missing} of {all} checks have no verdict yet").format(
+            missing=len(missing), all=sum(counts.values())
+        ),
+        file=sys.stderr,
+    )
+    for student, _digest, test in missing[:10]:
         print(f"  {student}: {test}", file=sys.stderr)
     if len(missing) > 10:
-        print(f"  and {len(missing) - 10} more; `python -m grading resume` goes on", file=sys.stderr)
+        print(
+            "  " + _("and {count} more; `python -m grading resume` goes on").format(count=len(missing) - 10),
+            file=sys.stderr,
+        )
     return _INCOMPLETE
 
 
@@ -101,15 +119,16 @@ def _results(out: Path) -> list[grade.Grade]:
 def _show(options: argparse.Namespace) -> int:
     found = [result for result in _results(options.out) if result.student == options.student]
     if not found:
-        raise StoreError(f"no submission of {options.student} in {options.out}")
+        raise _no_submission(options.student, options.out)
     (result,) = found
-    print(f"{result.student}: {result.earned} of {result.possible} points")
+    total = _("{earned} of {possible} points").format(earned=result.earned, possible=result.possible)
+    print(f"{result.student}: {total}")
     if result.penalty:
-        print(f"  late: -{result.penalty}")
+        print("  " + _("late: -{points}").format(points=result.penalty))
     for note in result.notes:
-        print(f"  note: {note}")
+        print("  " + _("note: {note}").format(note=note))
     for row in result.rows:
-        print(f"  {row.verdict:<13} {row.earned:>6}/{row.possible:<6} {row.test}")
+        print(f"  {padded(verdict_word(row.verdict), 13)} {row.earned:>6}/{row.possible:<6} {row.test}")
         for line in row.detail.splitlines():
             print(f"      {line}")
     return _DONE if all(row.verdict != PENDING for row in result.rows) else _INCOMPLETE
@@ -119,118 +138,138 @@ def _export(options: argparse.Namespace) -> int:
     results = _results(options.out)
     if not options.partial and (missing := [result.student for result in results if not result.complete]):
         names = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
-        print(f"not exported: {len(missing)} students have no verdict on every check yet ({names});", file=sys.stderr)
-        print("`python -m grading resume` goes on; --partial exports what there is", file=sys.stderr)
+        print(
+            _("not exported: {count} students have no verdict on every check yet ({names});").format(
+                count=len(missing), names=names
+            ),
+            file=sys.stderr,
+        )
+        print(_("`python -m grading resume` goes on; --partial exports what there is"), file=sys.stderr)
         return _INCOMPLETE
     for name in options.format or exports.FORMATS:
         written = exports.FORMATS[name](results, options.out / "exports" / name)
-        print(f"{name}: {len(written)} file{'s' * (len(written) != 1)} in {options.out / 'exports' / name}")
+        folder = options.out / "exports" / name
+        print(_("{format}: {count} files in {folder}").format(format=name, count=len(written), folder=folder))
     return _DONE
 
 
-def _selftest(_: argparse.Namespace) -> int:
+def _selftest(_options: argparse.Namespace) -> int:
     return _UNSAFE if selftest.main() else _DONE
 
 
 def _labs(value: str) -> tuple[str, ...]:
     labs = tuple(dict.fromkeys(value.split(",")))
     if unknown := [lab for lab in labs if lab not in LABS]:
-        raise argparse.ArgumentTypeError(f"expected some of {','.join(LABS)}, found {','.join(unknown)}")
+        raise argparse.ArgumentTypeError(
+            _("expected some of {labs}, found {found}").format(labs=",".join(LABS), found=",".join(unknown))
+        )
     return labs
 
 
 def _folder(value: str) -> Path:
     path = Path(value)
     if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{value}: no such folder")
+        raise argparse.ArgumentTypeError(_("{path}: no such directory").format(path=value))
     return path
 
 
 def _file(value: str) -> Path:
     path = Path(value)
     if not path.is_file():
-        raise argparse.ArgumentTypeError(f"{value}: no such file")
+        raise argparse.ArgumentTypeError(_("{path}: no such file").format(path=value))
     return path
 
 
 def _count(value: str) -> int:
     if not value.isdigit() or not 1 <= int(value) <= 1000:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1000, found {value}")
+        raise argparse.ArgumentTypeError(_("expected a number from 1 to 1000, found {value}").format(value=value))
     return int(value)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m grading",
-        description="Grade a folder of submissions, one folder or archive (zip, tar) for each student, named for them. "
-        "Nothing a student hands in runs outside a sandbox, and no verdict is lost when a run is interrupted.",
+        description=_(
+            "Grade a folder of submissions, one folder or archive (zip, tar) for each student, named for them. "
+            "Nothing a student hands in runs outside a sandbox, and no verdict is lost when a run is interrupted."
+        ),
     )
+    parser.add_argument("--lang", choices=messages.LANGUAGES, help=_("the language (default: the locale's)"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="grade a class")
+    run = commands.add_parser("run", help=_("grade a class"))
     run.add_argument(
-        "submissions", type=_folder, metavar="SUBMISSIONS", help="folder of students' folders and archives"
+        "submissions", type=_folder, metavar="SUBMISSIONS", help=_("folder of students' folders and archives")
     )
     _out(run)
     run.add_argument(
-        "--labs", type=_labs, default=LABS, metavar="lab1,lab4", help="grade these labs only (default: all five)"
+        "--labs", type=_labs, default=LABS, metavar="lab1,lab4", help=_("grade these labs only (default: all five)")
     )
     _workers(run)
     run.add_argument(
-        "--rubric", type=_file, default=rubric.DEFAULT, help="weights, deadlines, hints (default: %(default)s)"
+        "--rubric", type=_file, default=rubric.DEFAULT, help=_("weights, deadlines, hints (default: %(default)s)")
     )
     run.add_argument(
-        "--hidden-tests", type=_folder, metavar="DIR", help="your own tests; students see neither name nor text"
+        "--hidden-tests", type=_folder, metavar="DIR", help=_("your own tests; students see neither name nor text")
     )
-    run.add_argument("--photos", type=_folder, metavar="DIR", help="real photographs to compare and calibrate with")
-    run.add_argument("--cifar10", type=_folder, metavar="DIR", help="CIFAR-10 as train/<class>/*, test/<class>/*")
-    run.add_argument("--gpu", action="store_true", help="let the sandboxes use this machine's GPU")
+    run.add_argument("--photos", type=_folder, metavar="DIR", help=_("real photographs to compare and calibrate with"))
+    run.add_argument("--cifar10", type=_folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*"))
+    run.add_argument("--gpu", action="store_true", help=_("let the sandboxes use this machine's GPU"))
     run.add_argument(
-        "--suite", type=_folder, default=REPOSITORY, metavar="DIR", help="the tests (default: this repository's)"
+        "--suite", type=_folder, default=REPOSITORY, metavar="DIR", help=_("the tests (default: this repository's)")
     )
     run.add_argument(
-        *("--pytest-option",), action="append", default=[], metavar="=OPT", help="pass an option to pytest; repeatable"
+        *("--pytest-option",),
+        action="append",
+        default=[],
+        metavar="=OPT",
+        help=_("pass an option to pytest; repeatable"),
     )
     run.set_defaults(command=_run)
 
-    resume = commands.add_parser("resume", help="go on after an interruption")
+    resume = commands.add_parser("resume", help=_("go on after an interruption"))
     _out(resume)
     _workers(resume)
     resume.set_defaults(command=_resume)
 
-    status = commands.add_parser("status", help="how far grading is, and what is missing")
+    status = commands.add_parser("status", help=_("how far grading is, and what is missing"))
     _out(status)
     status.set_defaults(command=_status)
 
-    show = commands.add_parser("show", help="one student's results, with every message")
+    show = commands.add_parser("show", help=_("one student's results, with every message"))
     show.add_argument("student", metavar="STUDENT")
     _out(show)
     show.set_defaults(command=_show)
 
-    export = commands.add_parser("export", help="write the results for a learning platform, or as a table")
+    export = commands.add_parser("export", help=_("write the results for a learning platform, or as a table"))
     _out(export)
     export.add_argument(
-        "--format", action="append", choices=tuple(exports.FORMATS), help="this format only; repeatable (default: all)"
+        "--format",
+        action="append",
+        choices=tuple(exports.FORMATS),
+        help=_("this format only; repeatable (default: all)"),
     )
-    export.add_argument("--partial", action="store_true", help="export although checks are still without a verdict")
+    export.add_argument("--partial", action="store_true", help=_("export although checks are still without a verdict"))
     export.set_defaults(command=_export)
 
-    regrade = commands.add_parser("regrade", help="grade again, with the tests and submissions as they are now")
-    regrade.add_argument("students", nargs="*", metavar="STUDENT", help="these students only (default: everybody)")
+    regrade = commands.add_parser("regrade", help=_("grade again, with the tests and submissions as they are now"))
+    regrade.add_argument("students", nargs="*", metavar="STUDENT", help=_("these students only (default: everybody)"))
     _out(regrade)
     _workers(regrade)
     regrade.set_defaults(command=_regrade)
 
-    check = commands.add_parser("selftest", help="try to break each wall of the sandbox, and say which hold")
+    check = commands.add_parser("selftest", help=_("try to break each wall of the sandbox, and say which hold"))
     check.set_defaults(command=_selftest)
+    for command in (run, resume, status, show, export, regrade, check):
+        command.add_argument("--lang", choices=messages.LANGUAGES, help=_("the language (default: the locale's)"))
     return parser
 
 
 def _out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="RESULTS", help="folder that results are kept in")
+    parser.add_argument("--out", type=Path, required=True, metavar="RESULTS", help=_("folder that results are kept in"))
 
 
 def _workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help="submissions graded at a time (default: 1)"
+        "--workers", type=_count, default=1, metavar="N", help=_("submissions graded at a time (default: 1)")
     )

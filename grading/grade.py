@@ -7,6 +7,8 @@ import datetime
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 
+from fixtures.messages import _
+
 from .rubric import Rubric
 from .store import CRASH, PENDING, Expected, Row, Store, Student
 
@@ -98,7 +100,7 @@ def _grade(student: Student, rows: list[Row], tests: dict[str, Expected], rubric
         by_lab[test.lab] = by_lab.get(test.lab, _ZERO) + earned
         graded.append(
             GradedRow(
-                name=f"hidden check {hidden}" if secret else _title(row.test),
+                name=_("hidden check {number}").format(number=hidden) if secret else _title(row.test),
                 test=row.test,
                 lab=test.lab,
                 verdict=row.verdict,
@@ -121,14 +123,18 @@ def _message(row: Row, hint: str | None, secret: bool) -> str:
     if row.verdict == "passed":
         return ""
     if row.verdict == PENDING:
-        return "not graded yet"
+        return _("not graded yet")
     if row.verdict in _NOT_GRADED:
-        return "not graded, and nothing lost by it" if secret else f"not graded, and nothing lost by it: {row.message}"
+        if secret:
+            return _("not graded, and nothing lost by it")
+        return _("not graded, and nothing lost by it: {message}").format(message=row.message)
     if hint is not None:
         return hint
     if secret:
-        return "a check that is not shown failed; go through the lab's requirements once more"
-    return f"the check crashed twice on this submission: {row.message}" if row.verdict == CRASH else row.message
+        return _("a check that is not shown failed; go through the lab's requirements once more")
+    if row.verdict == CRASH:
+        return _("the check crashed twice on this submission: {message}").format(message=row.message)
+    return row.message
 
 
 def _title(test: str) -> str:

@@ -9,8 +9,10 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from fixtures.messages import _
 
 from .limits import GIB
 from .untrusted_text import escaped, shortened
@@ -83,7 +85,7 @@ class Snapshots:
                 taking.rename(final)
             notes = copy.left_out[:_NOTES]
             if len(copy.left_out) > _NOTES:
-                notes.append(f"and {len(copy.left_out) - _NOTES} more")
+                notes.append(_("and {count} more").format(count=len(copy.left_out) - _NOTES))
             return Snapshot(digest, final, tuple(notes))
         finally:
             shutil.rmtree(taking, ignore_errors=True)
@@ -128,27 +130,26 @@ class _Copy:
 
     def digest(self) -> str:
         """sha256 over what was copied; the same for the same files in whatever order or container."""
-        total = hashlib.sha256(b"submission 1\0")
-        for path, content in sorted(self._files.items()):
-            total.update(path.encode() + b"\0" + content.encode() + b"\0")
-        return total.hexdigest()
+        return content_digest(self._files)
 
     def _entries(self, fd: int) -> Iterator[str]:
         with os.scandir(fd) as entries:
             for entry in entries:
                 self._seen += 1
                 if self._seen > self._bounds.files:
-                    raise RejectedError(f"it holds more than {self._bounds.files:,} files and folders")
+                    raise RejectedError(
+                        _("it holds more than {count:,} files and folders").format(count=self._bounds.files)
+                    )
                 yield entry.name
 
     def _bad_name(self, path: tuple[str, ...]) -> str | None:
         name = path[-1]
         if len(path) > self._bounds.depth:
-            return f"lies deeper than {self._bounds.depth} folders"
+            return _("lies deeper than {count} folders").format(count=self._bounds.depth)
         if len(os.fsencode(name)) > self._bounds.name_bytes:
-            return f"its name is longer than {self._bounds.name_bytes} bytes"
+            return _("its name is longer than {count} bytes").format(count=self._bounds.name_bytes)
         if not name.isprintable():  # controls, direction marks, and the surrogates that stand for invalid UTF-8
-            return "its name holds characters that cannot be printed"
+            return _("its name holds characters that cannot be printed")
         return None
 
     def _entry(self, entry: int, path: tuple[str, ...], shown: str) -> None:
@@ -169,9 +170,9 @@ class _Copy:
                 with os.fdopen(inner, "rb") as source:
                     self._file(source.fileno(), path, shown)
             else:
-                self.left_out.append(f"{shown}: {_kind(mode)}, not a regular file")
+                self.left_out.append(_("{name}: {kind}, not a regular file").format(name=shown, kind=_kind(mode)))
         except PermissionError:
-            self.left_out.append(f"{shown}: cannot be read")
+            self.left_out.append(_("{name}: cannot be read").format(name=shown))
 
     def _file(self, source: int, path: tuple[str, ...], shown: str) -> None:
         size = os.fstat(source).st_size
@@ -189,17 +190,26 @@ class _Copy:
                     copy.write(block)
         if size > allowed or copied > allowed:
             raise RejectedError(
-                f"{shown} brings it over the bounds: {self._bounds.file_bytes:,} bytes a file, "
-                f"{self._bounds.total_bytes:,} in all"
+                _("{name} brings it over the bounds: {file_bytes:,} bytes a file, {total_bytes:,} in all").format(
+                    name=shown, file_bytes=self._bounds.file_bytes, total_bytes=self._bounds.total_bytes
+                )
             )
         target.chmod(0o444)
         self._bytes += copied
         self._files["/".join(path)] = content.hexdigest()
 
 
+def content_digest(files: Mapping[str, str]) -> str:
+    """The digest of a folder, from name → sha256 of each of its files."""
+    total = hashlib.sha256(b"submission 1\0")
+    for path, content in sorted(files.items()):
+        total.update(path.encode() + b"\0" + content.encode() + b"\0")
+    return total.hexdigest()
+
+
 def _kind(mode: int) -> str:
-    kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
-    return next((name for test, name in kinds if test(mode)), "a device")
+    kinds = ((stat.S_ISLNK, _("a link")), (stat.S_ISFIFO, _("a FIFO")), (stat.S_ISSOCK, _("a socket")))
+    return next((name for test, name in kinds if test(mode)), _("a device"))
 
 
 @contextlib.contextmanager
@@ -212,7 +222,9 @@ def opened_folder(path: Path) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as problem:
-        raise RejectedError(f"it cannot be opened as a folder: {problem.strerror}") from problem
+        raise RejectedError(
+            _("it cannot be opened as a folder: {problem}").format(problem=problem.strerror)
+        ) from problem
     try:
         yield fd
     finally:

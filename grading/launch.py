@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from fixtures.messages import _
+
 from . import seccomp_filter, stage
 from .limits import Limits
 
@@ -65,14 +67,16 @@ def bwrap_version() -> tuple[int, ...]:
     """
     program = shutil.which("bwrap")
     if program is None:
-        raise SandboxUnavailableError("bubblewrap is missing: `apt-get install bubblewrap`")
+        raise SandboxUnavailableError(_("bubblewrap is missing: `apt-get install bubblewrap`"))
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
     if found is None:
-        raise SandboxUnavailableError(f"`{program} --version` should print a version, found {said!r}")
+        raise SandboxUnavailableError(
+            _("`{program} --version` should print a version, found {said!r}").format(program=program, said=said)
+        )
     version = tuple(map(int, found.groups()))
     if version < (0, 5, 0):
-        raise SandboxUnavailableError(f"bubblewrap 0.5 or later is needed, found {said.strip()}")
+        raise SandboxUnavailableError(_("bubblewrap 0.5 or later is needed, found {said}").format(said=said.strip()))
     return version
 
 
@@ -98,7 +102,7 @@ def started(spec: Spec) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     bound = {**python_roots(), **spec.read_only}
     for folder in bound:
         if not folder.is_dir():
-            raise ValueError(f"only folders can be shown to a sandbox, found {folder}")
+            raise ValueError(_("only folders can be shown to a sandbox, found {path}").format(path=folder))
     try:
         rules = seccomp_filter.program()
     except RuntimeError as problem:
@@ -109,7 +113,11 @@ def started(spec: Spec) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         if os.geteuid() == 0:
             for folder in bound:
                 if not stage.readable(folder):
-                    raise ValueError(f"{folder} is closed to other users: `chmod -R o+rX` it, or grade as its owner")
+                    raise ValueError(
+                        _("{folder} is closed to other users: `chmod -R o+rX` it, or grade as its owner").format(
+                            folder=folder
+                        )
+                    )
             staged = stage.places(bound)
             table = stack.enter_context(_memory_file(stage.table(staged))) if staged else None
             before = stage.command(table)
@@ -135,7 +143,9 @@ def started(spec: Spec) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
                 start_new_session=True,
             )
         except FileNotFoundError as problem:
-            raise SandboxUnavailableError(f"the sandbox needs {problem.filename}, which is missing") from problem
+            raise SandboxUnavailableError(
+                _("the sandbox needs {program}, which is missing").format(program=problem.filename)
+            ) from problem
         finally:
             os.close(info_inside)
         with process:

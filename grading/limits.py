@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from fixtures.messages import _
+
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -20,6 +22,17 @@ class Breach(str, enum.Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+def breach_word(breach: Breach) -> str:
+    """What a limit is called, in the reader's language."""
+    return {
+        Breach.WALL: _("wall clock"),
+        Breach.MEMORY: _("memory"),
+        Breach.DISK: _("disk"),
+        Breach.INODES: _("inodes"),
+        Breach.OUTPUT: _("output"),
+    }[breach]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +69,7 @@ class Limits:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not value > 0:
-                raise ValueError(f"limit {field.name} must be positive, found {value}")
+                raise ValueError(_("limit {name} must be positive, found {value}").format(name=field.name, value=value))
 
     def prlimit(self) -> list[str]:
         """The util-linux command that sets the kernel's own limits, hard and soft alike."""

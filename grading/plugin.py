@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.messages import _
 from fixtures.verdict import Verdict, of_report
 
 _LABS = tuple(f"lab{number}" for number in range(1, 6))
@@ -26,8 +27,8 @@ HIDDEN = "hidden/"  # where the teacher's own tests lie in the frozen suite
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How the grader talks to this plugin."""
     group = parser.getgroup("grading")
-    group.addoption("--grading-fd", type=int, metavar="N", help="descriptor that JSON lines are written to")
-    group.addoption("--grading-job", type=Path, metavar="FILE", help="JSON object: which labs, and which node ids")
+    group.addoption("--grading-fd", type=int, metavar="N", help=_("descriptor that JSON lines are written to"))
+    group.addoption("--grading-job", type=Path, metavar="FILE", help=_("JSON object: which labs, and which node ids"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

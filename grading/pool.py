@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from fixtures.messages import _
+
 from .check import Ended
 from .work import Event, Stopped, Taken, Unit, Workshop, serve
 
@@ -51,7 +53,7 @@ class Pool:
 
     def __init__(self, workshop: Workshop, workers: int) -> None:
         if workers < 1:
-            raise ValueError(f"at least one worker is needed, found {workers}")
+            raise ValueError(_("at least one worker is needed, found {count}").format(count=workers))
         self._workshop = workshop
         self._limit = workers
         self._workers: list[_Worker] = []

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from fixtures.messages import _
+
 from . import orphans
 from .check import Checked, Ended
 from .intake import Snapshots
@@ -63,7 +65,7 @@ class Grader:
             self._snapshots.sweep()
             rows = self._store.pending()
             self._left = len(rows)
-            pending = {student for student, _, _ in rows}
+            pending = {student for student, _digest, _test in rows}
             for student in self._store.students():
                 if student.student not in pending:
                     continue
@@ -83,7 +85,11 @@ class Grader:
         while others := [lease for lease in self._store.leases() if lease[0] != "grader"]:
             if time.monotonic() > deadline:
                 unit, pid = others[0]
-                raise StoreError(f"process {pid}, a worker of an earlier run, is still at work on {unit}: end it first")
+                raise StoreError(
+                    _("process {pid}, a worker of an earlier run, is still at work on {unit}: end it first").format(
+                        pid=pid, unit=unit
+                    )
+                )
             time.sleep(0.05)
 
     def _handle(self, unit: Unit, event: Event | Assigned | Lost) -> None:
@@ -94,7 +100,11 @@ class Grader:
         if isinstance(event, Stopped):
             if event.sandbox:
                 raise SandboxUnavailableError(event.reason)
-            raise StoreError(f"{event.reason}. Every verdict so far is kept: `python -m grading resume` goes on")
+            raise StoreError(
+                _("{reason}. Every verdict so far is kept: `python -m grading resume` goes on").format(
+                    reason=event.reason
+                )
+            )
         if isinstance(event, Started):
             return
         if isinstance(event, Lost):
@@ -129,7 +139,7 @@ class Grader:
                 self._lost(unit)
                 return
             if not event.finished:
-                remaining = [test for _, _, test in self._store.pending(unit.digest)]
+                remaining = [test for _student, _digest, test in self._store.pending(unit.digest)]
                 # Without a test of its own the death counts against the one that was next.
                 during = event.during or next((test for test in unit.tests if test in remaining), None)
                 if during is not None:
@@ -141,7 +151,11 @@ class Grader:
         name = _name(unit)
         self._losses[name] += 1
         if self._losses[name] > _LOSSES:
-            raise StoreError(f"the workers on {name} were killed {_LOSSES} times: is this machine short of memory?")
+            raise StoreError(
+                _("the workers on {unit} were killed {count} times: is this machine short of memory?").format(
+                    unit=name, count=_LOSSES
+                )
+            )
         if isinstance(unit, Take):
             self._queue.append(unit)
         else:
@@ -149,7 +163,7 @@ class Grader:
             self._enqueue(unit.digest)
 
     def _enqueue(self, digest: str) -> None:
-        tests = tuple(dict.fromkeys(test for _, _, test in self._store.pending(digest)))
+        tests = tuple(dict.fromkeys(test for _student, _digest, test in self._store.pending(digest)))
         if tests and digest not in self._at_work:
             self._at_work.add(digest)
             made = self._store.made(digest)

@@ -12,6 +12,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from fixtures.messages import _
+
 from . import watchdog
 from .launch import SandboxKilledError, SandboxUnavailableError, Spec, started
 from .limits import Breach, Limits
@@ -78,7 +80,9 @@ def ran(spec: Spec, receive: Callable[[bytes], None] | None = None) -> Iterator[
             process.stdin.write(b"go\n")
             process.stdin.close()
         except (FileNotFoundError, ProcessLookupError, BrokenPipeError) as problem:
-            raise SandboxKilledError(f"the sandbox was killed at its gate: {problem}") from problem
+            raise SandboxKilledError(
+                _("the sandbox was killed at its gate: {problem}").format(problem=problem)
+            ) from problem
         begun = time.monotonic()
         try:
             readers: dict[int, Callable[[bytes], None]] = {
@@ -110,16 +114,20 @@ def _first_process(process: subprocess.Popen[bytes], info: int) -> int:
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         if not selector.select(_START_SECONDS):
-            raise SandboxUnavailableError(f"the sandbox did not start within {_START_SECONDS:.0f} s")
+            raise SandboxUnavailableError(
+                _("the sandbox did not start within {seconds:.0f} s").format(seconds=_START_SECONDS)
+            )
     # Unbuffered: what follows the line must stay in the pipe.
     said = os.read(process.stdout.fileno(), len(b"ready\n"))
     if said != b"ready\n":
         if process.wait(_GONE_SECONDS) == -signal.SIGKILL:
-            raise SandboxKilledError("the sandbox was killed while it was built")
+            raise SandboxKilledError(_("the sandbox was killed while it was built"))
         problem = process.stderr.read(4096).decode(errors="replace").strip()
         raise SandboxUnavailableError(
-            f"bubblewrap could not build the sandbox: {problem or 'no reason given'}. On Ubuntu 24.04 see "
-            "kernel.apparmor_restrict_unprivileged_userns; in a container, allow user namespaces."
+            _(
+                "bubblewrap could not build the sandbox: {problem}. On Ubuntu 24.04 see "
+                "kernel.apparmor_restrict_unprivileged_userns; in a container, allow user namespaces."
+            ).format(problem=problem or _("no reason given"))
         )
     pid = json.loads(os.read(info, 4096))["child-pid"]
     assert isinstance(pid, int)
@@ -141,7 +149,7 @@ def _watch(
             selector.register(fd, selectors.EVENT_READ, reader)
         look = 0.0
         while True:
-            for key, _ in selector.select(_POLL_SECONDS):
+            for key, _events in selector.select(_POLL_SECONDS):
                 if key.data is None:
                     return None
                 block = os.read(key.fd, 1 << 16)
@@ -166,7 +174,9 @@ def _kill(process: subprocess.Popen[bytes], view: watchdog.View) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(view.process, selectors.EVENT_READ)
         if not selector.select(_GONE_SECONDS):
-            raise SandboxUnavailableError(f"a killed sandbox was still there after {_GONE_SECONDS:.0f} s")
+            raise SandboxUnavailableError(
+                _("a killed sandbox was still there after {seconds:.0f} s").format(seconds=_GONE_SECONDS)
+            )
     process.wait()
 
 

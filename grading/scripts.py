@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from fixtures.messages import _
+
 from . import sandbox
 from .intake import RejectedError, Snapshot, Snapshots, opened_folder
 from .launch import WORK, SandboxKilledError, Spec
-from .limits import Limits
+from .limits import Limits, breach_word
 from .untrusted_text import shortened
 
 # Each lab's script, under the course's name, and the artifact that shows whether it is still to be run.
@@ -75,18 +77,27 @@ def make(submission: Path, to_be_run: Mapping[str, str], options: ScriptOptions,
             )
             with sandbox.ran(spec) as outcome:
                 if outcome.killed_outside:
-                    raise SandboxKilledError(f"{script} was killed from outside")
+                    raise SandboxKilledError(_("{script} was killed from outside").format(script=script))
                 if outcome.breach is not None:
-                    notes.append(f"{script} was stopped: it exceeded the limit on {outcome.breach}")
+                    limit = breach_word(outcome.breach)
+                    notes.append(
+                        _("{script} was stopped: it exceeded the limit on {what}").format(script=script, what=limit)
+                    )
                 elif outcome.exit_code != 0:
                     last = shortened(outcome.stderr.strip(), 1500)
-                    notes.append(f"{script} ended with exit code {outcome.exit_code}: {last}")
+                    notes.append(
+                        _("{script} ended with exit code {code}: {said}").format(
+                            script=script, code=outcome.exit_code, said=last
+                        )
+                    )
                 try:
                     made = snapshots.take(outcome.work)
                 except RejectedError as problem:
-                    notes.append(f"what {script} wrote was not taken: {problem}")
+                    notes.append(
+                        _("what {script} wrote was not taken: {problem}").format(script=script, problem=problem)
+                    )
                     continue
-            notes += [f"{script} wrote {note}" for note in made.left_out]
+            notes += [_("{script} wrote {note}").format(script=script, note=note) for note in made.left_out]
             _link(made.path, together / lab)
         with opened_folder(together) as folder:
             return snapshots.take(folder, tuple(notes))

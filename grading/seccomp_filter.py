@@ -7,6 +7,8 @@ import functools
 import socket
 import tempfile
 
+from fixtures.messages import _
+
 # Each of these has been a way out of a namespace, or reaches what no namespace hides (keyrings, the
 # kernel log), or holds memory that the watchdog cannot see (memfd, System V segments).
 _REFUSED = (
@@ -85,7 +87,9 @@ def program() -> bytes:
         import pyseccomp as seccomp
     except (ImportError, RuntimeError) as problem:  # it raises RuntimeError where libseccomp.so.2 is missing
         raise RuntimeError(
-            f"grading needs libseccomp: `apt-get install libseccomp2` and `pip install pyseccomp` ({problem})"
+            _("grading needs libseccomp: `apt-get install libseccomp2` and `pip install pyseccomp` ({problem})").format(
+                problem=problem
+            )
         ) from problem
 
     rules = seccomp.SyscallFilter(seccomp.ALLOW)

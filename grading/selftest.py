@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fixtures.messages import _
+from fixtures.words import padded
+
 from . import probe, sandbox
 from .launch import SandboxUnavailableError, Spec, python_roots
 from .limits import GIB, MIB, Breach, Limits
+from .wall_names import wall_name
 
 _PROBE = "/probe"
 
@@ -53,9 +57,9 @@ def require_walls() -> None:
     Raises:
         SandboxUnavailableError: one does not, or there is no sandbox.
     """
-    broken = [f"{wall.name} ({wall.broke})" for wall in walls() if wall.broke]
+    broken = [f"{wall_name(wall.name)} ({wall.broke})" for wall in walls() if wall.broke]
     if broken:
-        raise WallBrokenError(f"these walls of the sandbox do not hold here: {'; '.join(broken)}")
+        raise WallBrokenError(_("these walls of the sandbox do not hold here: {walls}").format(walls="; ".join(broken)))
 
 
 def _probed() -> Iterator[Wall]:
@@ -91,11 +95,12 @@ def _probed() -> Iterator[Wall]:
             except FileNotFoundError:
                 owner = None
     found = {line["wall"]: line["broke"] for line in said}
+    ended = _("the probe ended before it: {said}").format(said=outcome.stderr.strip()[-300:])
     for check in probe.CHECKS:
         name = check.__name__.replace("_", " ")
-        yield Wall(name, found.get(name, f"the probe ended before it: {outcome.stderr.strip()[-300:]}"))
+        yield Wall(name, found.get(name, ended))
     root = os.geteuid() == 0
-    yield Wall("unprivileged user", "its files belong to root" if owner == 0 or (root and owner is None) else "")
+    yield Wall("unprivileged user", _("its files belong to root") if owner == 0 or (root and owner is None) else "")
 
 
 def _program(code: str, expected: Breach | None, codes: tuple[int, ...] = (), **limits: float) -> Callable[[], str]:
@@ -106,8 +111,10 @@ def _program(code: str, expected: Breach | None, codes: tuple[int, ...] = (), **
         with sandbox.ran(Spec([sys.executable, "-I", "-S", "-c", code], limits=bounds)) as outcome:
             if outcome.breach == expected and (expected is not None or outcome.exit_code in codes):
                 return ""
-            ended = f"ended by {outcome.breach}" if outcome.breach else f"exit code {outcome.exit_code}"
-            return f"expected {expected or f'exit code in {codes}'}, found {ended} {outcome.stderr.strip()[-200:]}"
+            wanted = expected or ", ".join(map(str, codes))
+            return _("expected to end by {expected}, found {found}: {said}").format(
+                expected=wanted, found=outcome.breach or outcome.exit_code, said=outcome.stderr.strip()[-200:]
+            )
 
     return attempt
 
@@ -180,14 +187,14 @@ def _parent_dies() -> str:
     with subprocess.Popen([sys.executable, "-c", _PARENT, seconds], cwd=root) as parent:
         try:
             if not _until(lambda: bool(_running(seconds))):
-                return "the sandbox did not start"
+                return _("the sandbox did not start")
         finally:
             parent.send_signal(signal.SIGKILL)
     if _until(lambda: not _running(seconds)):
         return ""
     for orphan in _running(seconds):
         os.kill(orphan, signal.SIGKILL)
-    return "the sandbox outlived its parent"
+    return _("the sandbox outlived its parent")
 
 
 def _running(seconds: str) -> list[int]:
@@ -216,10 +223,11 @@ def main() -> int:
     try:
         tried = list(walls())
     except SandboxUnavailableError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(_("error: {problem}").format(problem=problem), file=sys.stderr)
         return 1
     for wall in tried:
-        print(f"{wall.name:<24} {'BROKEN: ' + wall.broke if wall.broke else 'holds'}")
+        state = _("BROKEN: {how}").format(how=wall.broke) if wall.broke else _("holds")
+        print(f"{padded(wall_name(wall.name), 24)} {state}")
     broken = sum(bool(wall.broke) for wall in tried)
-    print(f"{len(tried) - broken} of {len(tried)} walls hold")
+    print(_("{count} of {all} walls hold").format(count=len(tried) - broken, all=len(tried)))
     return 1 if broken else 0

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fixtures.messages import _
+
 from . import pool, suite
 from .archives import SUFFIXES, student_of
 from .rubric import Rubric, load
@@ -36,6 +38,8 @@ class Settings:
     cifar10: str | None = None
     gpu: bool = False
     pytest_options: tuple[str, ...] = ()
+    language: str = "en"
+    """Of the verdicts' messages and the notes, which are kept as they were said."""
 
 
 class Session:
@@ -59,7 +63,11 @@ class Session:
         """
         students = list(_students(Path(settings.submissions)))
         if not students:
-            raise StoreError(f"{settings.submissions} holds no submission: one folder or archive for each student")
+            raise StoreError(
+                _("{folder} holds no submission: one folder or archive for each student").format(
+                    folder=settings.submissions
+                )
+            )
         store = Store(out, create=True)
         with contextlib.ExitStack() as stack:
             stack.callback(store.close)
@@ -86,7 +94,7 @@ class Session:
         )
         frozen = out / "suite" / store.setting("frozen")
         if not frozen.is_dir():
-            raise StoreError(f"{frozen}, the tests of this run, is gone: use `regrade`")
+            raise StoreError(_("{folder}, the tests of this run, is gone: use `regrade`").format(folder=frozen))
         return cls(out, store, settings, frozen)
 
     def run(self, workers: int) -> None:
@@ -112,9 +120,10 @@ def _suite(settings: Settings, frozen: Path, rubric: Rubric) -> Suite:
     shown = _data(settings)
     options = tuple(f"--{inside.strip('/')}={inside}" for inside in shown.values())
     options += settings.pytest_options
-    # Verdicts are kept with what they depend on: the tests, their options, and the data they are shown.
-    digest = hashlib.sha256(json.dumps([frozen.name, options, sorted(map(str, shown))]).encode()).hexdigest()
-    return Suite(frozen.resolve(), digest, shown, options, rubric.test_limits, settings.gpu)
+    # Verdicts are kept with what they depend on: the tests, their options, the data they are shown, the language.
+    kept = [frozen.name, options, sorted(map(str, shown)), settings.language]
+    digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+    return Suite(frozen.resolve(), digest, shown, options, rubric.test_limits, settings.gpu, settings.language)
 
 
 def _scripts(settings: Settings, rubric: Rubric) -> ScriptOptions:
@@ -136,6 +145,10 @@ def _students(submissions: Path) -> Iterator[Student]:
             continue
         name = escaped(student_of(path))
         if name in seen:
-            raise StoreError(f"{seen[name]} and {path.name} are both of {name}: leave one of them in {submissions}")
+            raise StoreError(
+                _("{one} and {other} are both of {student}: leave one of them in {folder}").format(
+                    one=seen[name], other=path.name, student=name, folder=submissions
+                )
+            )
         seen[name] = path.name
         yield Student(name, str(path), path.lstat().st_mtime)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from fixtures.messages import _
+
 PENDING = "pending"
 CRASH = "crash"
 CRASHES = 2  # of the same check, before `crash` is its verdict
@@ -89,7 +91,9 @@ class Store:
         self.path = folder / "results.sqlite"
         if not create and not self.path.is_file():
             raise StoreError(
-                f"{folder} holds no results: start with `python -m grading run SUBMISSIONS --out {folder}`"
+                _("{folder} holds no results: start with `python -m grading run SUBMISSIONS --out {folder}`").format(
+                    folder=folder
+                )
             )
         with _explained(self.path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +151,11 @@ class Store:
         """A setting of the run."""
         rows = self._rows("SELECT value FROM settings WHERE name = ?", (name,))
         if not rows:
-            raise StoreError(f"{self.path} has no setting {name!r}: it was not made by this version of grading")
+            raise StoreError(
+                _("{file} has no setting {name!r}: it was not made by this version of grading").format(
+                    file=self.path, name=name
+                )
+            )
         return str(rows[0][0])
 
     def tests(self) -> list[Expected]:
@@ -278,7 +286,11 @@ class Store:
         with self._transaction() as db:
             held = db.execute("SELECT host, pid, started FROM leases WHERE unit = ?", (unit,)).fetchone()
             if held is not None and held[1] != pid and _alive(*held):
-                raise StoreError(f"process {held[1]} on {held[0]} is already at work on {unit} in {self.path.parent}")
+                raise StoreError(
+                    _("process {pid} on {host} is already at work on {unit} in {folder}").format(
+                        pid=held[1], host=held[0], unit=unit, folder=self.path.parent
+                    )
+                )
             db.execute(
                 "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?)",
                 (unit, socket.gethostname(), pid, process_started(pid) or "", time.time()),
@@ -292,7 +304,9 @@ class Store:
         """
         for unit, pid in self.leases():
             if unit == "grader" and pid != os.getpid():
-                raise StoreError(f"process {pid} is already at work on {self.path.parent}")
+                raise StoreError(
+                    _("process {pid} is already at work on {folder}").format(pid=pid, folder=self.path.parent)
+                )
 
     def release(self, unit: str) -> None:
         """Give a unit back."""
@@ -305,7 +319,7 @@ class Store:
         dead: list[tuple[str, int]] = []
         for unit, host, pid, started in self._rows("SELECT unit, host, pid, started FROM leases ORDER BY unit"):
             (alive if _alive(str(host), int(str(pid)), str(started)) else dead).append((str(unit), int(str(pid))))
-        for unit, _ in dead:
+        for unit, _pid in dead:
             self.release(unit)
         return alive
 
@@ -331,8 +345,10 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as problem:
         raise StoreError(
-            f"{path}: {problem}. What was recorded before is safe. Free space or make the folder writable, "
-            "then `python -m grading resume`."
+            _(
+                "{file}: {problem}. What was recorded before is safe. Free space or make the folder writable, "
+                "then `python -m grading resume`."
+            ).format(file=path, problem=problem)
         ) from problem
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fixtures.messages import _
+
 from . import sandbox
 from .launch import Spec
 from .limits import Limits
@@ -42,6 +44,7 @@ class Suite:
         options: pytest options, the teacher's own last.
         limits: of one submission's tests.
         gpu: the tests may use the GPU.
+        language: of the tests' messages.
     """
 
     folder: Path
@@ -50,6 +53,7 @@ class Suite:
     options: tuple[str, ...] = ()
     limits: Limits = dataclasses.field(default_factory=Limits)
     gpu: bool = False
+    language: str = "en"
 
     def spec(self, job: Path, *, submission: Path | None) -> Spec:
         """The sandbox in which the tests look at a submission; without one they are only collected."""
@@ -66,7 +70,11 @@ class Suite:
             # pytest takes node ids and settings from the folder it starts in.
             ["sh", "-c", f'cd {_TRUSTED}/suite && exec "$@"', "sh", *command],
             read_only=shown if submission is None else {**shown, submission: "/submission"},
-            environment={"PYTHONPATH": f"{_TRUSTED}/grader", "PYTHONDONTWRITEBYTECODE": "1", "LANGUAGE": ""},
+            environment={
+                "PYTHONPATH": f"{_TRUSTED}/grader",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "LANGUAGE": self.language.replace("-", "_"),
+            },
             limits=self.limits,
             gpu=self.gpu,
         )
@@ -82,7 +90,7 @@ def freeze(root: Path, hidden: Path | None, into: Path) -> tuple[Path, str]:
         SuiteError: there are no tests at `root`.
     """
     if not (root / "pytest.ini").is_file() or not (root / "tests").is_dir():
-        raise SuiteError(f"{root} should hold pytest.ini and tests/")
+        raise SuiteError(_("{folder} should hold pytest.ini and tests/").format(folder=root))
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".freezing-", dir=into) as folder:
         copy = Path(folder) / "copy"
@@ -126,7 +134,7 @@ def collect(suite: Suite, labs: Sequence[str]) -> list[Expected]:
             errors.append(event["message"])
     if errors or not tests:
         said = "\n".join(errors) or ended.stderr.strip()[-2000:] or ended.stdout.strip()[-2000:]
-        raise SuiteError(f"the tests cannot be collected:\n{said}")
+        raise SuiteError(_("the tests cannot be collected:") + f"\n{said}")
     return tests
 
 

@@ -12,6 +12,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeAlias
 
+from fixtures import messages
+from fixtures.messages import _
+
 from . import archives, scripts
 from .check import Checked, Ended, check
 from .intake import RejectedError, Snapshot, Snapshots
@@ -108,14 +111,18 @@ class Workshop:
         try:
             snapshot = archives.take(unit.source, Snapshots(self.snapshots))
         except RejectedError as problem:
-            send(Taken(unit.student, None, (f"the submission could not be taken: {problem}",)))
+            send(
+                Taken(unit.student, None, (_("the submission could not be taken: {problem}").format(problem=problem),))
+            )
         except OSError as problem:
             if problem.errno in _MACHINE:
                 raise
             reason = escaped(problem.strerror or str(problem))
-            send(Taken(unit.student, None, (f"the submission could not be read: {reason}",)))
+            note = _("the submission could not be read: {reason}").format(reason=reason)
+            send(Taken(unit.student, None, (note,)))
         else:
-            send(Taken(unit.student, snapshot.digest, tuple(f"left out: {note}" for note in snapshot.left_out)))
+            notes = tuple(_("left out: {note}").format(note=note) for note in snapshot.left_out)
+            send(Taken(unit.student, snapshot.digest, notes))
 
     def _grade(self, unit: Grade, send: Callable[[Event], None]) -> None:
         snapshots = Snapshots(self.snapshots)
@@ -137,6 +144,7 @@ def serve(connection: Connection, workshop: Workshop, parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         return
+    messages.use_language(workshop.suite.language)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the grader decides
     while True:
         try:

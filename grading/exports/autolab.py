@@ -11,6 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from fixtures.messages import _
+
 from ..grade import Grade
 from .files import each
 
@@ -32,10 +34,10 @@ def _result(result: Grade) -> bytes:
         if row.verdict in ("passed", "failed", "crash"):
             stage[row.name] = {"passed": row.verdict == "passed", "hint": row.message}
         else:
-            stage[row.name] = row.message or "not graded"
+            stage[row.name] = row.message or _("not graded")
     for lab, cost in result.penalties.items():
         scores[lab or _OTHER] -= cost
-        stages[lab or _OTHER]["handed in late"] = f"-{cost} points"
+        stages[lab or _OTHER][_("handed in late")] = _("-{points} points").format(points=cost)
     feedback = {"_presentation": "semantic", "stages": list(stages), **stages}
     points = {"scores": {lab: float(score) for lab, score in scores.items()}}
     lines = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in (feedback, points))

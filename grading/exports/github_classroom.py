@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fixtures.messages import _
+
 from ..grade import Grade
 from .files import as_json, each
 
@@ -36,7 +38,7 @@ def _result(result: Grade) -> dict[str, Any]:
         for row in graded
     ]
     if result.penalty:
-        late = {"name": "handed in late", "status": "fail", "score": -float(result.penalty), "message": "late"}
+        late = {"name": _("handed in late"), "status": "fail", "score": -float(result.penalty), "message": _("late")}
         tests.append({**late, "test_code": "", "filename": "", "line_no": 0, "duration": 0})
     statuses = {test["status"] for test in tests}
     status = next((worst for worst in ("error", "fail") if worst in statuses), "pass")

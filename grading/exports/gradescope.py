@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fixtures.messages import _
+
 from ..grade import Grade, GradedRow
 from .files import as_json, each
 
@@ -19,7 +21,7 @@ def _result(result: Grade) -> dict[str, Any]:
     tests = [_test(row) for row in result.rows]
     if result.penalty:
         tests.append(
-            {"name": "handed in late", "score": -float(result.penalty), "max_score": 0.0, "visibility": "visible"}
+            {"name": _("handed in late"), "score": -float(result.penalty), "max_score": 0.0, "visibility": "visible"}
         )
     return {
         # It overrides the sum of the tests, which is the same.

@@ -7,6 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from fixtures.messages import _
+
 from ..grade import Grade
 from ..untrusted_text import shortened
 from .files import as_json, each
@@ -24,7 +26,11 @@ def _fitting(result: Grade) -> bytes:
         data = as_json(_result(result, characters))
         if len(data) <= _BYTES:
             return data
-    raise ValueError(f"{result.student}: {len(result.rows)} checks do not fit into {_BYTES:,} bytes")
+    raise ValueError(
+        _("{student}: {count} checks do not fit into {size:,} bytes").format(
+            student=result.student, count=len(result.rows), size=_BYTES
+        )
+    )
 
 
 def _result(result: Grade, characters: int) -> dict[str, Any]:
@@ -38,19 +44,20 @@ def _result(result: Grade, characters: int) -> dict[str, Any]:
         for row in result.rows
     ]
     if result.penalty:
-        tests.append({"name": "handed in late", "points": -float(result.penalty), "max_points": 0.0, "message": ""})
+        tests.append({"name": _("handed in late"), "points": -float(result.penalty), "max_points": 0.0, "message": ""})
     notes = "\n".join(result.notes)
     if not result.possible:  # nothing was graded: no points won or lost, and no attempt used
         return {
             "gradable": False,
-            "format_errors": ["nothing could be graded"],
+            "format_errors": [_("nothing could be graded")],
             "message": notes[:4000],
             "tests": tests,
         }
+    total = _("{earned} of {possible} points").format(earned=result.earned, possible=result.possible)
     score = max(Decimal(0), min(Decimal(1), result.earned / result.possible))
     return {
         "gradable": True,
         "score": float(score),
-        "message": shortened(f"{result.earned} of {result.possible} points\n{notes}".strip(), 4000),
+        "message": shortened(f"{total}\n{notes}".strip(), 4000),
         "tests": tests,
     }

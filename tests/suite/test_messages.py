@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gettext
+import re
 import string
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from fixtures import messages
+from fixtures import messages, words
 from fixtures.messages import _, use_language
+from fixtures.verdict import Cause
 
 pytest.importorskip("babel", reason="catalogs are read with Babel: pip install babel")
 from babel.messages.extract import extract_from_dir
@@ -23,7 +25,8 @@ from babel.messages.pofile import read_po
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = messages.LOCALE / "zh_TW" / "LC_MESSAGES" / "verify.po"
-SOURCES = sorted([ROOT / "conftest.py", *(ROOT / "fixtures").rglob("*.py"), *(ROOT / "tests").glob("*.py")])
+PARTS = [*(ROOT / "fixtures").rglob("*.py"), *(ROOT / "grading").rglob("*.py"), *(ROOT / "tests").glob("*.py")]
+SOURCES = sorted([ROOT / "conftest.py", *PARTS])
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +102,39 @@ def test_only_literals_are_translated(path: Path) -> None:
         assert literal, f"line {call.lineno}"
 
 
+def _spoken(tree: ast.AST) -> Iterator[ast.expr]:
+    """What is given to an exception that is raised, printed, or put into a finding or a command line's help."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            yield from node.exc.args
+        if isinstance(node, ast.Call):
+            named = isinstance(node.func, ast.Name) and node.func.id in {"print", "not_gradable", "inconclusive"}
+            yield from node.args if named else ()
+            yield from (word.value for word in node.keywords if word.arg in {"help", "expected", "found", "look"})
+
+
+def _untranslated(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
+        return
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    for child in ast.iter_child_nodes(node):
+        yield from _untranslated(child)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sentences_are_translated(path: Path) -> None:
+    """No two words of a sentence that is raised, printed or reported stand outside `_`."""
+    spoken = _spoken(ast.parse(path.read_text(encoding="utf-8")))
+    found = [text for expression in spoken for text in _untranslated(expression)]
+    assert [text for text in found if re.search(r"[A-Za-z]{2,}[,;:]? [a-z]{2,}", text)] == []
+
+
+def test_every_cause_has_its_words() -> None:
+    """None that the tests may give is called by its English name in another language."""
+    assert words.cause_words().keys() == {cause.value for cause in Cause}
+
+
 def test_language_is_chosen() -> None:
     """By name, and back again."""
     use_language("zh-TW")
@@ -148,6 +184,8 @@ def test_language_asked_for(arguments: list[str], expected: str | None) -> None:
         (["-m", "pytest", "--help", "--lang=zh-TW"], "驗證 DIR 中的成品"),
         (["-m", "fixtures.report", "--help", "--lang=zh-TW"], "並列成一頁"),
         (["-m", "pytest", "--doctor", "--lang=zh-TW"], "此機器"),
+        (["-m", "grading", "run", "--help", "--lang=zh-TW"], "存放結果的資料夾"),
+        (["-m", "grading", "--lang=zh-TW", "--help"], "為一個班級評分"),
     ],
 )
 def test_help_is_translated(command: list[str], expected: str) -> None:
