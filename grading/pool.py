@@ -61,29 +61,41 @@ class Pool:
     def run(self, queue: collections.deque[Unit], handle: Handle) -> None:
         """Do every unit of the queue; `handle` hears of each and may add units."""
         while True:
-            self._assign(queue, handle)
-            busy: dict[Connection, _Worker] = {w.connection: w for w in self._workers if w.unit is not None}
+            self.assign(queue, handle)
+            busy = self.busy()
             if not busy:
                 return
-            for connection in wait(list(busy)):
+            for connection in wait(busy):
                 assert isinstance(connection, Connection)
-                self._hear(busy[connection], handle)
+                self.hear(connection, handle)
 
-    def _assign(self, queue: collections.deque[Unit], handle: Handle) -> None:
-        while queue:
+    def assign(self, queue: collections.deque[Unit], handle: Handle) -> None:
+        """Give units to workers while there are both."""
+        while (unit := self._next(queue)) is not None:
             worker = next((w for w in self._workers if w.unit is None), None)
             if worker is None:
                 if len(self._workers) == self._limit:
                     return
                 worker = _Worker(self._workshop)
                 self._workers.append(worker)
-            unit = queue.popleft()
+            queue.remove(unit)
             handle(unit, Assigned(worker.process.pid or 0))
             worker.unit = unit
-            with contextlib.suppress(BrokenPipeError):  # it died idle; `_hear` finds that out
+            with contextlib.suppress(BrokenPipeError):  # it died idle; `hear` finds that out
                 worker.connection.send(unit)
 
-    def _hear(self, worker: _Worker, handle: Handle) -> None:
+    def _next(self, queue: collections.deque[Unit]) -> Unit | None:
+        """The first unit whose resource is free: this machine has one of each, and measures one thing at a time."""
+        held = {worker.unit.resource for worker in self._workers if worker.unit is not None} - {None}
+        return next((unit for unit in queue if unit.resource not in held), None)
+
+    def busy(self) -> list[Connection]:
+        """The connections of the workers that are at a unit."""
+        return [worker.connection for worker in self._workers if worker.unit is not None]
+
+    def hear(self, connection: Connection, handle: Handle) -> None:
+        """Take what a worker says, or learn that it died."""
+        worker = next(worker for worker in self._workers if worker.connection is connection)
         unit = worker.unit
         assert unit is not None
         try:
