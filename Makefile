@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
-export PYTHONDONTWRITEBYTECODE := 1
 
 # On a Jetson, torch and TensorRT are JetPack's own: the environment sees them, and no lock applies.
 ifeq ($(shell uname -m),aarch64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from fixtures.backends.base import Precision
@@ -13,6 +12,7 @@ from fixtures.claims.speedup import SpeedupClaims
 from fixtures.datasets import Photos
 from fixtures.detection import decode, matched, threshold_for
 from fixtures.graphs import dtype_of_weights
+from fixtures.later import np
 from fixtures.messages import _
 from fixtures.models import YOLOV8N
 from fixtures.report.record import Record

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from fixtures.backends.base import Precision
@@ -15,6 +13,7 @@ from fixtures.claims.onnx import OnnxClaims, answers
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.curves import parse
 from fixtures.datasets import Labelled, Photos, find_labelled
+from fixtures.later import np
 from fixtures.messages import _
 from fixtures.models import RESNET18, RESNET18_QAT, Model
 from fixtures.report.record import Record
@@ -22,6 +21,9 @@ from fixtures.seeds import fresh_seed
 from fixtures.strict_json import require_json
 from fixtures.submission import Submission
 from fixtures.verdict import Cause, fail, not_gradable, require
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # The course: 70–80 % after five epochs. Less is not learning, or not the test images' preprocessing.
 LEAST_ACCURACY = 0.70

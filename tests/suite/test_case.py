@@ -35,6 +35,18 @@ def collected(*arguments: str) -> set[str]:
     return {line.rpartition("[")[2].rstrip("]") for line in done.stdout.splitlines() if "[" in line}
 
 
+def test_collecting_loads_nothing_heavy() -> None:
+    heavy = ["torch", "torchvision", "ultralytics", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "numpy", "PIL"]
+    program = (
+        "import pytest, sys; pytest.main(['--collect-only', '-q']); "
+        f"print('loaded:', *(name for name in {heavy} if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "loaded:", done.stdout[-500:]
+
+
 def test_larger_batches_and_int8_are_for_a_gpu() -> None:
     plain, both = collected(), collected("--batches", "both")
     assert {"mobilenet_v2-tensorrt-int8", "mobilenet_v2-tensorrt-int8-over-fp32"} <= plain
