@@ -12,7 +12,7 @@ else
 REQUIREMENTS := requirements.lock
 endif
 
-.PHONY: verify test test-slow test-browser test-jetpack bench lint messages lock clean
+.PHONY: verify test test-slow test-browser test-jetpack fuzz bench lint messages lock clean
 
 verify: $(VENV)/ready
 	$(BIN)/python -m pytest --report=results $(ARGS)
@@ -33,6 +33,11 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.overhead
+
+# Every reader of students' bytes, so many seconds each; what one stumbles over is kept in fuzz-found/.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/ready
+	$(BIN)/python -m tests.suite.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
 # JetPack 6.2's generation: Python 3.10, torch 2.3, NumPy 1.
 test-jetpack: .venv-jetpack/ready

@@ -20,6 +20,7 @@ pytest_plugins = (
     "fixtures.report.record",
     "fixtures.seeds",
     "fixtures.evidence.plugin",
+    "fixtures.evidence.handed_in",
 )
 
 
