@@ -19,6 +19,9 @@ from .untrusted_text import escaped, shortened
 
 # What archivers, editors and Python leave behind; never part of what a student hands in.
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "__pycache__", ".git", ".ipynb_checkpoints", ".venv", "Thumbs.db"})
+# Engines are native code and are built again from the ONNX file; what torch and pickle write is a program.
+_ENGINES = frozenset({".engine", ".plan", ".trt"})
+_PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 _BLOCK = 1 << 20
 _NOTES = 50
 
@@ -165,6 +168,8 @@ class _Copy:
                     self.folder(inner, path)
                 finally:
                     os.close(inner)
+            elif stat.S_ISREG(mode) and (reason := _never_opened(path[-1])) is not None:
+                self.left_out.append(_("{name}: ignored: {reason}").format(name=shown, reason=reason))
             elif stat.S_ISREG(mode):
                 inner = os.open(again, os.O_RDONLY)
                 with os.fdopen(inner, "rb") as source:
@@ -205,6 +210,13 @@ def content_digest(files: Mapping[str, str]) -> str:
     for path, content in sorted(files.items()):
         total.update(path.encode() + b"\0" + content.encode() + b"\0")
     return total.hexdigest()
+
+
+def _never_opened(name: str) -> str | None:
+    suffix = Path(name).suffix.lower()
+    if suffix in _ENGINES:
+        return _("an engine is never loaded, but built again from the ONNX file")
+    return _("a pickle is a program, and never opened") if suffix in _PICKLES else None
 
 
 def _kind(mode: int) -> str:

@@ -20,7 +20,11 @@ from tests.suite.sample_run import sample
 
 Members = dict[str, Any]
 XMMA = "CaskConvolution sm80_xmma_fprop_implicit_gemm_{}_nhwckrsc_nhwc_tilesize128x64x64_tensor16x8x16"
-KERNELS = {"fp32": ("f32f32_f32f32_f32", "fp32"), "fp16": ("f16f16_f16f16_f16", "fp16")}
+KERNELS = {
+    "fp32": ("f32f32_f32f32_f32", "fp32"),
+    "tf32": ("f32f32_tf32f32_f32", "fp32"),
+    "fp16": ("f16f16_f16f16_f16", "fp16"),
+}
 MILLISECONDS = {"fp32": 4.0, "fp16": 2.0}
 
 
@@ -101,6 +105,24 @@ def sound(layers: int = 20) -> Members:
         }
     )
     return {DOCUMENT: document, **members}
+
+
+def on_jetson(ratio: float = 1.63, verdict: str = "passed") -> Members:
+    """The same on a Jetson Orin Nano, over TF32, where a range of speedups is known: 1.30 to 1.96 times."""
+    members = sound()
+    document = members[DOCUMENT]
+    document["machine"].update(gpu="NVIDIA Jetson Orin Nano", power_mode="MAXN_SUPER")
+    for engine in document["engines"]:
+        engine.update(device="NVIDIA Jetson Orin Nano", power="MAXN_SUPER", version="TensorRT 10.3.0 (weakly typed)")
+    for table in ("engines", "latencies", "agreements"):
+        document[table][0]["precision"] = "tf32"
+    members[document["engines"][0]["layers"]] = [layer(number, "tf32") for number in range(20)]
+    row = document["speedups"][0]
+    row.update(over="tf32", slow=[value * ratio / 2 for value in row["slow"]], verdict=verdict)
+    document["latencies"][0]["seconds"] = row["slow"]
+    found = speedup(Samples(tuple(row["slow"])), Samples(tuple(row["fast"])))
+    row.update(ratio=found.value, low=found.low, high=found.high)
+    return members
 
 
 def fitted(members: Members, onnx: Path) -> Members:

@@ -109,6 +109,7 @@ FORGED: dict[str, tuple[Callable[[Members], Any], str]] = {
     "a path outside": (lambda m: m.update({"../evil.json": {}}), "no evidence has a member '../evil.json'"),
     "a file of another kind": (lambda m: m.update({"layers/000.engine": b"x"}), "has a member 'layers/000.engine'"),
     "a manifest that is a list": (lambda m: m.update({"manifests/more.json": []}), "is no JSON object"),
+    "layers of no engine": (lambda m: m.update({"layers/900.json": []}), "layers/900.json is no engine's"),
     "a bomb": (lambda m: m.update({"layers/999.json": b" " * (MAX_MEMBER + 1)}), "is too large"),
     "too deep": (lambda m: m.update({"manifests/more.json": b"[" * 999}), "nested 999 deep"),
 }

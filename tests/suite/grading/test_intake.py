@@ -91,6 +91,10 @@ def hostile(folder: Path, kind: str, secret: Path) -> None:
         os.close(os.open(os.fsencode(folder) + b"/\xff\xfe.onnx", os.O_CREAT, 0o644))
     elif kind == "long":
         path.with_name("n" * 60).touch()
+    elif kind == "engine":
+        path.with_name("resnet50_fp16.engine").write_bytes(b"ftrt")
+    elif kind == "pickle":
+        path.with_name("Best.PT").write_bytes(b"cos\n_exit\n(I0\ntR.")
     elif kind == "deep":
         path.with_name("a").joinpath("b", "c", "d", "e").mkdir(parents=True)
 
@@ -111,6 +115,8 @@ def hostile(folder: Path, kind: str, secret: Path) -> None:
         ("invalid UTF-8", "cannot be printed"),
         ("long", "longer than"),
         ("deep", "deeper than"),
+        ("engine", "ignored: an engine is never loaded"),
+        ("pickle", "ignored: a pickle is a program"),
     ],
 )
 def test_what_is_no_plain_file_is_left_out_and_named(
