@@ -26,13 +26,14 @@ test-slow: $(VENV)/ready
 # Needs chromium and chromium-driver; npm brings axe-core, which looks for what keeps people from reading.
 test-browser: $(VENV)/ready
 	-npm install --silent --no-save --prefix .cache axe-core@4
-	$(BIN)/python -m pytest tests/suite/test_report_browser.py $(ARGS)
+	$(BIN)/python -m pytest tests/suite/test_report_browser.py tests/suite/test_class_browser.py $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.class_report
 
 # Every reader of students' bytes, so many seconds each; what one stumbles over is kept in fuzz-found/.
 FUZZ_SECONDS ?= 600

@@ -78,7 +78,22 @@ def _grade(session: Session, workers: int) -> int:
     with contextlib.closing(session.store):
         selftest.require_walls()
         session.run(workers)
+        _pages(grade.grades(session.store, session.rubric), session.out)
         return _report(session.store)
+
+
+def _pages(results: Sequence[grade.Grade], out: Path) -> None:
+    """Write the class report. With it come Jinja2 and NumPy, which other commands do without."""
+    from . import class_pages
+
+    try:
+        print(_("report: {file}").format(file=class_pages.write(results, out / "report")))
+    except OSError as problem:
+        raise StoreError(
+            _("{folder}: the report cannot be written: {problem}. No verdict is lost.").format(
+                folder=out / "report", problem=problem
+            )
+        ) from problem
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -150,6 +165,8 @@ def _export(options: argparse.Namespace) -> int:
         written = exports.FORMATS[name](results, options.out / "exports" / name)
         folder = options.out / "exports" / name
         print(_("{format}: {count} files in {folder}").format(format=name, count=len(written), folder=folder))
+    if not options.format:
+        _pages(results, options.out)
     return _DONE
 
 
@@ -241,7 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     _out(show)
     show.set_defaults(command=_show)
 
-    export = commands.add_parser("export", help=_("write the results for a learning platform, or as a table"))
+    export = commands.add_parser(
+        "export", help=_("write the results for a learning platform, as a table, and as web pages")
+    )
     _out(export)
     export.add_argument(
         "--format",

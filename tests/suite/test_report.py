@@ -17,6 +17,7 @@ import pytest
 
 from fixtures.report import __main__ as command
 from fixtures.report import charts, html, saved, table, view
+from fixtures.report.page import TEMPLATES
 from fixtures.report.record import PlacementRow
 from tests.suite.sample_run import HOSTILE, sample, without
 
@@ -219,7 +220,7 @@ def test_strip_counts_its_blocks() -> None:
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colours_are_told_apart(scheme: int) -> None:
     """WCAG AA on page and on cards: words at 4.5 to 1, bars, lines and points at 3 to 1."""
-    style = (html.TEMPLATES / "style.css").read_text(encoding="utf-8")
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     found = re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", style)
     colours = {name: pair[scheme] for name, *pair in found}
     grounds = [colours.pop("page"), colours.pop("card")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,27 +11,13 @@ import pytest
 
 from fixtures.messages import use_language
 from fixtures.report import html, saved
+from tests.suite import browser
+from tests.suite.browser import DESKTOP, MOST_BYTES, NARROW, PHONE, unfold
 from tests.suite.sample_run import HOSTILE, sample
 
 pytest.importorskip("selenium", reason="the browser is driven with Selenium: pip install selenium")
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-
-ROOT = Path(__file__).resolve().parents[2]
-AXE = ROOT / ".cache" / "node_modules" / "axe-core" / "axe.min.js"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-MOST_BYTES = 6_000_000
-DESKTOP, PHONE, NARROW = (1280, 900), (390, 844), (320, 640)
 
 pytestmark = pytest.mark.slow
 
@@ -41,17 +25,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium with an empty profile."""
-    browser, service = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or service is None:
-        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(service))
-    yield found
-    found.quit()
+    with browser.chromium(tmp_path_factory.mktemp("profile")) as found:
+        yield found
 
 
 @pytest.fixture
@@ -61,32 +36,18 @@ def show(driver: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     def opened(*runs: dict[str, Any], size: tuple[int, int] = DESKTOP, dark: bool = False, language: str = "en") -> Any:
         use_language(language)
         path = html.write_page([saved.parse(run) for run in runs], tmp_path)
-        width, height = size
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        for log in ("browser", "performance"):
-            driver.get_log(log)
-        driver.get(path.as_uri())
-        return driver
+        browser.appear(driver, size, dark)
+        return browser.go(driver, path)
 
     yield opened
     use_language("en")
-
-
-def unfold(page: Any) -> None:
-    """Open every <details>."""
-    page.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true })")
 
 
 def test_nothing_leaves_the_page(show: Callable[..., Any]) -> None:
     """One request, for the page itself; and not a word on the console."""
     page = show(sample())
     unfold(page)
-    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith("data:")] == [page.current_url]
+    assert browser.requests(page) == [page.current_url]
     assert page.get_log("browser") == []
 
 
@@ -154,14 +115,8 @@ def test_axe_finds_nothing(
     show: Callable[..., Any], size: tuple[int, int], dark: bool, language: str, runs: int
 ) -> None:
     """No violation of WCAG 2.2 A or AA, nor of axe's best practices, with everything unfolded."""
-    if not AXE.is_file():
-        pytest.skip("no axe-core here: npm install --no-save --prefix .cache axe-core")
     page = show(*(sample(seed) for seed in range(runs)), size=size, dark=dark, language=language)
-    unfold(page)
-    page.execute_script(AXE.read_text(encoding="utf-8"))
-    found = page.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
-    assert found["passes"]
-    assert [(one["id"], one["nodes"][0]["html"], one["nodes"][0]["any"]) for one in found["violations"]] == []
+    assert browser.violations(page) == []
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE, NARROW], ids=["desktop", "phone", "narrow"])
