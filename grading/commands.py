@@ -13,7 +13,7 @@ from fixtures import messages
 from fixtures.messages import _
 from fixtures.words import padded, verdict_word
 
-from . import exports, grade, rubric, selftest
+from . import exports, farm, grade, rubric, selftest
 from .launch import SandboxUnavailableError
 from .session import Session, Settings
 from .store import PENDING, Store, StoreError
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SandboxUnavailableError as problem:
         print(_("error: nothing is graded without the sandbox: {problem}").format(problem=problem), file=sys.stderr)
         return _UNSAFE
-    except (StoreError, SuiteError, rubric.RubricError) as problem:
+    except (StoreError, SuiteError, rubric.RubricError, farm.FarmError) as problem:
         print(_("error: {problem}").format(problem=problem), file=sys.stderr)
         return _MISUSED
     except KeyboardInterrupt:
@@ -53,11 +53,11 @@ def _run(options: argparse.Namespace) -> int:
         pytest_options=tuple(options.pytest_option),
         language=messages.language(),
     )
-    return _grade(Session.begun(options.out, settings), options.workers)
+    return _grade(Session.begun(options.out, settings), options)
 
 
 def _resume(options: argparse.Namespace) -> int:
-    return _grade(Session.resumed(options.out), options.workers)
+    return _grade(Session.resumed(options.out), options)
 
 
 def _regrade(options: argparse.Namespace) -> int:
@@ -67,17 +67,17 @@ def _regrade(options: argparse.Namespace) -> int:
         if unknown := set(options.students) - set(known):
             raise _no_submission(", ".join(sorted(unknown)), options.out)
         store.forget(options.students or known)
-    return _grade(Session.begun(options.out, session.settings), options.workers)
+    return _grade(Session.begun(options.out, session.settings), options)
 
 
 def _no_submission(student: str, out: Path) -> StoreError:
     return StoreError(_("no submission of {student} in {folder}").format(student=student, folder=out))
 
 
-def _grade(session: Session, workers: int) -> int:
+def _grade(session: Session, options: argparse.Namespace) -> int:
     with contextlib.closing(session.store):
         selftest.require_walls()
-        session.run(workers)
+        session.run(options.workers, options.scheduler)
         _pages(grade.grades(session.store, session.rubric), session.out)
         return _report(session.store)
 
@@ -197,6 +197,14 @@ def _file(value: str) -> Path:
     return path
 
 
+def _address(value: str) -> str:
+    protocol, _separator, place = value.partition("://")
+    if protocol not in ("tcp", "tls") or not place.rpartition(":")[2].isdigit():
+        said = _("expected tcp://HOST:PORT or tls://HOST:PORT, found {found}").format(found=value)
+        raise argparse.ArgumentTypeError(said)
+    return value
+
+
 def _count(value: str) -> int:
     if not value.isdigit() or not 1 <= int(value) <= 1000:
         raise argparse.ArgumentTypeError(_("expected a number from 1 to 1000, found {value}").format(value=value))
@@ -289,6 +297,13 @@ def _out(parser: argparse.ArgumentParser) -> None:
 
 
 def _workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--workers", type=_count, default=1, metavar="N", help=_("submissions graded at a time (default: 1)")
+    )
+    where.add_argument(
+        *("--scheduler",),
+        type=_address,
+        metavar="tcp://HOST:PORT",
+        help=_("grade on the workers of this Dask scheduler (tcp:// or tls://) instead of on this machine"),
     )

@@ -42,7 +42,8 @@ def opened(workshop: Workshop, address: str) -> Iterator[Farm]:
     from .farm_shelf import Shelf
     from .farm_worker import Orders
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said here
+    for name in ("distributed", "distributed.client", "tornado"):  # what matters is said here
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with contextlib.ExitStack() as stack:
         try:
             client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
@@ -58,4 +59,5 @@ def opened(workshop: Workshop, address: str) -> Iterator[Farm]:
         threading.Thread(target=shelf.serve_forever, daemon=True).start()
         stack.callback(shelf.shutdown)
         local = stack.enter_context(pool.opened(workshop, 1))
-        yield Farm(client, address, Orders(shelf.place, shelf.suite_digest, workshop), local)
+        orders = Orders(shelf.place, shelf.suite_digest, workshop)
+        yield stack.enter_context(contextlib.closing(Farm(client, address, orders, local)))

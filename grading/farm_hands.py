@@ -12,6 +12,7 @@ import queue
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -58,6 +59,11 @@ class Farm:
         self._looked = 0.0
         self._hopeful_until = 0.0
 
+    def close(self) -> None:
+        """Hear of nothing more."""
+        self._bell.close()
+        self._ringer.close()
+
     def run(self, units: collections.deque[Unit], handle: Handle) -> None:
         """Do every unit of the queue; `handle` hears of each and may add units."""
         self._admit()
@@ -90,23 +96,37 @@ class Farm:
                     problem=problem
                 )
             ) from problem
+        except OSError:  # a worker went away while it was asked; the others were asked all the same
+            pass
         self._hopeful_until = time.monotonic() + _PATIENCE_SECONDS
-        self._survey()
-        if self._refused and not self._room:
+        workers = self._survey()
+        if workers and set(workers) <= set(self._refused):
             raise SandboxUnavailableError("; ".join(self._refused.values()))
 
-    def _survey(self) -> None:
-        """Learn which workers grade, and say why others do not."""
-        workers = {name: known["resources"] for name, known in self._client.scheduler_info()["workers"].items()}
-        self._room = [resources for resources in workers.values() if resources.get(SANDBOX)]
-        silent = [name for name, has in workers.items() if not has.get(SANDBOX) and name not in self._refused]
-        if silent:
-            for name, reason in self._client.run(refusal, workers=silent, on_error="ignore").items():
-                if isinstance(reason, str) and reason:
-                    self._refused[name] = f"{name}: {reason}"
-                    said = _("worker {worker} grades nothing: {reason}").format(worker=name, reason=reason)
-                    tqdm.write(said, file=sys.stderr)
+    def _survey(self) -> list[str]:
+        """Learn which workers grade, and say why others do not; all of them."""
+        with self._reaching():
+            workers = {name: known["resources"] for name, known in self._client.scheduler_info()["workers"].items()}
+            self._room = [resources for resources in workers.values() if resources.get(SANDBOX)]
+            silent = [name for name, has in workers.items() if not has.get(SANDBOX) and name not in self._refused]
+            said = self._client.run(refusal, workers=silent, on_error="ignore") if silent else {}
+        for name, reason in said.items():
+            if isinstance(reason, str) and reason:
+                self._refused[name] = f"{name}: {reason}"
+                line = _("worker {worker} grades nothing: {reason}").format(worker=name, reason=reason)
+                tqdm.write(line, file=sys.stderr)
         self._looked = time.monotonic()
+        return list(workers)
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """What is asked of the scheduler, and may find it gone."""
+        try:
+            yield
+        except (OSError, distributed.TimeoutError, distributed.CancelledError) as problem:
+            raise self._gone() from problem
+        if self._client.status != "running":
+            raise self._gone()
 
     def _supply(self, resource: str | None) -> float:
         return sum(has[SANDBOX] if resource is None else has.get(resource, 0) for has in self._room)
@@ -115,13 +135,12 @@ class Farm:
         """Once in a while: what the farm has now, and whether waiting for what it lacks still makes sense."""
         if time.monotonic() < self._looked + _LOOK_SECONDS:
             return
-        if self._client.status != "running":
-            raise self._gone()
         self._survey()
         for unit, future in list(self._flying.items()):
             if not self._supply(unit.resource):  # Dask does not look again when a worker gains a resource
                 del self._flying[unit]
-                self._client.cancel([future])
+                with self._reaching():
+                    self._client.cancel([future])
                 handle(unit, Lost())
         if self._flying or self._takes or self._local.busy() or any(self._supply(u.resource) for u in self._waiting):
             self._hopeful_until = time.monotonic() + _PATIENCE_SECONDS
@@ -147,7 +166,8 @@ class Farm:
                 needed[unit.resource] = 1
             self._waiting.remove(unit)
             handle(unit, Assigned(os.getpid()))
-            future = self._client.submit(grade, self._orders, unit, key=self._key(unit), resources=needed)
+            with self._reaching():
+                future = self._client.submit(grade, self._orders, unit, key=self._key(unit), resources=needed)
             self._flying[unit] = future
             future.add_done_callback(functools.partial(self._ring, unit))
 
@@ -160,7 +180,7 @@ class Farm:
 
     def _ring(self, unit: Grade, future: Any) -> None:
         self._done.put((unit, future))
-        with contextlib.suppress(BlockingIOError):  # it has rung often enough
+        with contextlib.suppress(OSError):  # it has rung often enough, or nobody listens any more
             self._ringer.send(b"!")
 
     def _collect(self, handle: Handle) -> None:

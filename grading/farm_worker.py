@@ -91,9 +91,9 @@ class Doorkeeper(distributed.WorkerPlugin):  # type: ignore[misc]
         selftest.require_walls()
 
 
-def refusal() -> str:
-    """Why this worker grades nothing; "" while it does or is still trying its walls."""
-    keeper = distributed.get_worker().plugins.get(NAME)
+def refusal(dask_worker: distributed.Worker) -> str:
+    """Why this worker, which Dask fills in, grades nothing; "" while it does or is still trying its walls."""
+    keeper = dask_worker.plugins.get(NAME)
     return keeper.refusal if isinstance(keeper, Doorkeeper) else ""
 
 

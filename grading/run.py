@@ -6,7 +6,7 @@ import collections
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -38,16 +38,25 @@ class Grader:
     Args:
         store: its only writer is this process.
         suite: the digest that verdicts are kept with.
+        resources: test → what it needs beside a processor; the others need nothing.
         progress: called with the number of rows still pending, after each change.
     """
 
-    def __init__(self, store: Store, suite: str, snapshots: Path, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        suite: str,
+        snapshots: Path,
+        resources: Mapping[str, str],
+        progress: Callable[[int], None],
+    ) -> None:
         self._store = store
         self._suite = suite
+        self._resources = resources
         self._snapshots = Snapshots(snapshots)
         self._progress = progress
         self._queue: collections.deque[Unit] = collections.deque()
-        self._at_work: set[str] = set()
+        self._at_work: set[tuple[str, str | None]] = set()
         self._left = 0
         self._losses: collections.Counter[str] = collections.Counter()
 
@@ -129,12 +138,13 @@ class Grader:
     def _graded(self, unit: Grade, event: Event) -> None:
         if isinstance(event, Made):
             self._store.record_made(event.digest, event.artifacts, event.notes)
+            self._enqueue(unit.digest)  # what waited for it
         elif isinstance(event, Checked):
             self._left -= self._store.record(
                 unit.digest, self._suite, event.test, event.verdict, event.message, event.seconds
             )
         elif isinstance(event, Ended):
-            self._at_work.discard(unit.digest)
+            self._at_work.discard((unit.digest, unit.resource))
             if event.outside:
                 self._lost(unit)
                 return
@@ -159,16 +169,26 @@ class Grader:
         if isinstance(unit, Take):
             self._queue.append(unit)
         else:
-            self._at_work.discard(unit.digest)
+            self._at_work.discard((unit.digest, unit.resource))
             self._enqueue(unit.digest)
 
     def _enqueue(self, digest: str) -> None:
-        tests = tuple(dict.fromkeys(test for _student, _digest, test in self._store.pending(digest)))
-        if tests and digest not in self._at_work:
-            self._at_work.add(digest)
-            made = self._store.made(digest)
-            self._queue.append(Grade(digest, tests, made[0] if made else None))
+        """Queue what is still to be tested of this content: a unit for each resource, as tests need them."""
+        tests: dict[str | None, list[str]] = {}
+        for _student, _digest, test in self._store.pending(digest):
+            needed = tests.setdefault(self._resources.get(test), [])
+            if test not in needed:
+                needed.append(test)
+        made = self._store.made(digest)
+        for resource, wanted in tests.items():
+            if (digest, resource) not in self._at_work:
+                if made is None and any(at_work == digest for at_work, _resource in self._at_work):
+                    return  # the scripts run once, for all
+                self._at_work.add((digest, resource))
+                self._queue.append(Grade(digest, tuple(wanted), made[0] if made else None, resource))
 
 
 def _name(unit: Unit) -> str:
-    return f"take {unit.student}" if isinstance(unit, Take) else f"grade {unit.digest}"
+    if isinstance(unit, Take):
+        return f"take {unit.student}"
+    return f"grade {unit.digest}" + (f" with {unit.resource}" if unit.resource else "")

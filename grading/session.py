@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fixtures.messages import _
 
-from . import pool, suite
+from . import farm, pool, suite
 from .archives import SUFFIXES, student_of
 from .rubric import Rubric, load
 from .run import Grader
@@ -97,8 +97,13 @@ class Session:
             raise StoreError(_("{folder}, the tests of this run, is gone: use `regrade`").format(folder=frozen))
         return cls(out, store, settings, frozen)
 
-    def run(self, workers: int) -> None:
-        """Grade until nothing is pending, with a progress bar on a terminal."""
+    def run(self, workers: int, scheduler: str | None = None) -> None:
+        """Grade until nothing is pending, with a progress bar on a terminal.
+
+        Args:
+            workers: processes on this machine.
+            scheduler: the Dask scheduler whose workers grade instead, if given.
+        """
         rows = len(self.store.results())
         pending = len(self.store.pending())
         snapshots = (self.out / "snapshots").resolve()
@@ -106,14 +111,20 @@ class Session:
         tqdm.monitor_interval = 0  # its thread would outlive the bar
         with (
             tqdm(total=rows, initial=rows - pending, unit="check", disable=not sys.stderr.isatty()) as bar,
-            pool.opened(workshop, workers) as hands,
+            pool.opened(workshop, workers) if scheduler is None else farm.opened(workshop, scheduler) as hands,
         ):
 
             def progress(left: int) -> None:
                 bar.n = rows - left
                 bar.refresh()
 
-            Grader(self.store, self.suite.digest, snapshots, progress).run(hands)
+            Grader(self.store, self.suite.digest, snapshots, self._resources(), progress).run(hands)
+
+    def _resources(self) -> dict[str, str]:
+        """test → what it needs. A GPU that all may use is one thing, which one submission at a time has."""
+        otherwise = "GPU" if self.settings.gpu else None
+        needed = {test.test: self.rubric.resource(test.test, test.lab, otherwise) for test in self.store.tests()}
+        return {test: resource for test, resource in needed.items() if resource is not None}
 
 
 def _suite(settings: Settings, frozen: Path, rubric: Rubric) -> Suite:
@@ -127,7 +138,7 @@ def _suite(settings: Settings, frozen: Path, rubric: Rubric) -> Suite:
 
 
 def _scripts(settings: Settings, rubric: Rubric) -> ScriptOptions:
-    return ScriptOptions(rubric.script_arguments, _data(settings), rubric.script_limits, settings.gpu)
+    return ScriptOptions(rubric.script_arguments, _data(settings), rubric.script_limits)
 
 
 def _data(settings: Settings) -> dict[Path, str]:

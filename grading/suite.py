@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LABS = tuple(f"lab{number}" for number in range(1, 6))
 _TRUSTED = "/trusted"
 _PARTS = ("conftest.py", "pytest.ini", "tests", "fixtures", "labs")
+# What else happens to be installed is not loaded: it takes longer than a small check, and may change one.
+_PLUGINS = ("grading.plugin", "pytest_benchmark.plugin")
 _IGNORED = shutil.ignore_patterns("__pycache__", "suite", ".*", "*.pyc")
 
 
@@ -58,7 +60,8 @@ class Suite:
     def spec(self, job: Path, *, submission: Path | None) -> Spec:
         """The sandbox in which the tests look at a submission; without one they are only collected."""
         command = [sys.executable, "-m", "pytest", f"--rootdir={_TRUSTED}/suite", f"--confcutdir={_TRUSTED}/suite"]
-        command += ["-c", f"{_TRUSTED}/suite/pytest.ini", "-p", "grading.plugin", "-p", "no:cacheprovider", "-q"]
+        command += ["-c", f"{_TRUSTED}/suite/pytest.ini", "-p", "no:cacheprovider", "-q"]
+        command += [word for plugin in _PLUGINS for word in ("-p", plugin)]
         command += [f"--grading-fd={CHANNEL}", "--grading-job=/job/job.json", "--suite-cache=/work/cache"]
         # "=" matters: pytest reads the conftest.py of any folder that stands as a word of its own.
         command.append("--collect-only" if submission is None else "--submission=/submission")
@@ -73,6 +76,7 @@ class Suite:
             environment={
                 "PYTHONPATH": f"{_TRUSTED}/grader",
                 "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                 "LANGUAGE": self.language.replace("-", "_"),
             },
             limits=self.limits,
@@ -106,13 +110,17 @@ def freeze(root: Path, hidden: Path | None, into: Path) -> tuple[Path, str]:
         for path in sorted(copy.rglob("*")):
             if path.is_file():
                 digest.update(f"{path.relative_to(copy)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-        # The sandbox cannot write byte code, and compiling anew for each submission takes as long as a check.
-        compileall.compile_dir(copy, quiet=2, stripdir=str(copy), prependdir=_TRUSTED)
+        compile_all(copy)
         _readable(copy)
         final = into / digest.hexdigest()[:32]
         if not final.is_dir():
             copy.rename(final)
     return final, final.name
+
+
+def compile_all(frozen: Path) -> None:
+    """The sandbox cannot write byte code, and compiling anew for each submission takes as long as a check."""
+    compileall.compile_dir(frozen, quiet=2, stripdir=str(frozen), prependdir=_TRUSTED)
 
 
 def collect(suite: Suite, labs: Sequence[str]) -> list[Expected]:

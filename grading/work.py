@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from fixtures import messages
 from fixtures.messages import _
@@ -25,7 +25,7 @@ from .untrusted_text import escaped
 
 _PR_SET_PDEATHSIG = 1
 # What this machine lacks, and no submission is to blame for.
-_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +34,21 @@ class Take:
 
     student: str
     source: Path
+    resource: ClassVar[None] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Grade:
-    """Run tests on the content of this digest, and before them its scripts unless `artifacts` were made."""
+    """Run tests on the content of this digest, and before them its scripts unless `artifacts` were made.
+
+    Attributes:
+        resource: what they need beside a processor, such as "GPU"; one unit at a time has it.
+    """
 
     digest: str
     tests: tuple[str, ...]
     artifacts: str | None = None
+    resource: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Workshop:
         except SandboxUnavailableError as problem:
             send(Stopped(str(problem), sandbox=True))
         except OSError as problem:
-            if problem.errno not in _MACHINE:
+            if problem.errno not in MACHINE:
                 raise
             send(Stopped(f"{self.snapshots.parent}: {problem}", sandbox=False))
 
@@ -115,7 +121,7 @@ class Workshop:
                 Taken(unit.student, None, (_("the submission could not be taken: {problem}").format(problem=problem),))
             )
         except OSError as problem:
-            if problem.errno in _MACHINE:
+            if problem.errno in MACHINE:
                 raise
             reason = escaped(problem.strerror or str(problem))
             note = _("the submission could not be read: {reason}").format(reason=reason)
@@ -132,10 +138,12 @@ class Workshop:
             to_be_run = scripts.to_run(handed_in, self.labs)
             made = Snapshot(unit.digest, handed_in)
             if to_be_run:
-                made = scripts.make(handed_in, to_be_run, self.scripts, snapshots)
+                options = dataclasses.replace(self.scripts, gpu=unit.resource is not None)
+                made = scripts.make(handed_in, to_be_run, options, snapshots)
             artifacts = made.digest
             send(Made(unit.digest, artifacts, made.left_out))
-        ended = check(self.suite, snapshots.root / artifacts, unit.tests, lambda test: send(Started(test)), send)
+        suite = dataclasses.replace(self.suite, gpu=unit.resource is not None)
+        ended = check(suite, snapshots.root / artifacts, unit.tests, lambda test: send(Started(test)), send)
         send(ended)
 
 

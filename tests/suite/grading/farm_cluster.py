@@ -32,7 +32,9 @@ class Cluster:
 
     def scheduler(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the scheduler, and learn its address."""
-        program, self.address = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0", *options)
+        program, self.address = self._start(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0", *options
+        )
         return program
 
     def worker(self, *options: str, proved: bool = False, path: str | None = None) -> subprocess.Popen[bytes]:
@@ -58,6 +60,10 @@ class Cluster:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         return program, found[1]
+
+    def kept(self) -> list[Path]:
+        """What the workers hold of what they fetched."""
+        return list(self._folder.glob("dask-scratch-space/*/grading/*"))
 
     def close(self) -> None:
         """End all of it."""
