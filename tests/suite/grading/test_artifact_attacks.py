@@ -51,6 +51,29 @@ def constant(value: float) -> bytes:
     return model(onnx.helper.make_node("Identity", ["weights"], ["output"]), initializers=(tensor,))
 
 
+def shaped(*shape: int) -> bytes:
+    """Outputs of a shape of their own, whatever is declared."""
+    tensor = onnx.numpy_helper.from_array(np.ones(shape, np.float32), "weights")
+    return model(onnx.helper.make_node("Identity", ["weights"], ["output"]), initializers=(tensor,))
+
+
+def external_in_a_branch(location: str) -> bytes:
+    """As `external`, where only the body of an If knows of it."""
+    tensor = onnx.TensorProto(name="inner", data_type=1, dims=[1, 1000], data_location=1)
+    tensor.external_data.add(key="location", value=location)
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["inner"], ["out"])],
+        "body",
+        [],
+        [onnx.helper.make_tensor_value_info("out", 1, [1, 1000])],
+        [tensor],
+    )
+    yes = onnx.numpy_helper.from_array(np.array(True), "yes")
+    return model(
+        onnx.helper.make_node("If", ["yes"], ["output"], then_branch=body, else_branch=body), initializers=(yes,)
+    )
+
+
 def object_array() -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.array([{"a": 1}], dtype=object), allow_pickle=True)
@@ -83,6 +106,13 @@ ATTACKS: dict[str, dict[str, bytes]] = {
     "external-absolute": {"resnet50.onnx": external("/etc/ld.so.cache")},
     "external-above": {"resnet50.onnx": external("../../../../etc/ld.so.cache")},
     "external-missing": {"resnet50.onnx": external("weights.bin")},
+    "external-in-a-branch": {"resnet50.onnx": external_in_a_branch("../../../../etc/ld.so.cache")},
+    "external-a-device": {"resnet50.onnx": external("/dev/zero")},
+    "external-itself": {"resnet50.onnx": external("resnet50.onnx")},
+    "empty-outputs": {"resnet50.onnx": shaped(1, 0)},
+    "no-dimension": {"resnet50.onnx": shaped()},
+    "broadcastable": {"resnet50.onnx": shaped(1, 1)},
+    "of-more-images": {"resnet50.onnx": shaped(64, 1000)},
     "nan": {"resnet50.onnx": constant(float("nan"))},
     "infinite": {"resnet50.onnx": constant(float("inf"))},
     "constant": {"resnet50.onnx": constant(0.5)},

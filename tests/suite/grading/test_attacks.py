@@ -121,6 +121,7 @@ def graded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         bait = {
             "neighbour": str(a_class.submissions / "honest0" / "answer.json"),
             "hidden": str(hidden / "test_hidden.py"),
+            "results": str(a_class.out / "results.sqlite"),
             "token": token,
             "port": listener.getsockname()[1],
             "abstract": "attack-" + token,
