@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from fixtures.evidence.read import MAX_MEMBER, read
 from fixtures.evidence.schema import DOCUMENT, Evidence
 from fixtures.latency import Samples, speedup
 from tests.suite import tiny
-from tests.suite.sample_evidence import XMMA, Members, layer, of, pack, sound
+from tests.suite.sample_evidence import XMMA, Members, fitted, layer, of, on_jetson, pack, sound
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -166,9 +167,13 @@ def test_evidence_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def derive(path: Path, folder: Path, *arguments: str) -> tuple[int, dict[str, str], str]:
     """Run the suite on evidence in a process that has no GPU: exit status, verdict by test, all that was printed."""
-    command = [sys.executable, "-m", "pytest", "-q", "tests/test_lab1_resnet50.py", "tests/test_lab3_dla.py"]
+    return run(folder, "tests/test_lab1_resnet50.py", "tests/test_lab3_dla.py", f"--from-evidence={path}", *arguments)
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, dict[str, str], str]:
+    """Run the suite in a process of its own."""
     done = subprocess.run(
-        [*command, f"--from-evidence={path}", f"--summary={folder}", *arguments],
+        [sys.executable, "-m", "pytest", "-q", f"--summary={folder}", *arguments],
         cwd=ROOT,
         env={**os.environ, "LANGUAGE": "en", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -218,3 +223,30 @@ def test_refused_evidence_ends_the_run_in_one_message(tmp_path: Path) -> None:
     assert (status, verdicts) == (4, {})
     assert "e.zip contradicts itself" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="with TensorRT, engines are built here")
+@pytest.mark.parametrize("sound_one", [True, False])
+def test_evidence_that_is_handed_in_answers_for_a_missing_backend(tmp_path: Path, sound_one: bool) -> None:
+    submission = tmp_path / "submission"
+    submission.mkdir()
+    model = tiny.network(submission / "mobilenet_v2.onnx")
+    members = fitted(on_jetson(), model)
+    if not sound_one:
+        of(members, "engines")["onnx_sha256"] = "0" * 64
+    pack(members, submission / "evidence.zip")
+    tests = ("tests/test_lab3_dla.py", "tests/test_evidence_zip.py", "-k=evidence or (tensorrt and fp16 and not rtx)")
+    status, verdicts, output = run(tmp_path / "out", *tests, f"--submission={submission}")
+    case = "mobilenet_v2-tensorrt-fp16"
+    names = [f"{test}[{case}]" for test in ("test_engine_builds", "test_precision_is_proven", "test_latency")]
+    names += [f"test_speedup[{case}-over-tf32]"]
+    assert status == (0 if sound_one else 1), output
+    assert verdicts["test_evidence_is_sound[lab3]"] == ("passed" if sound_one else "failed")
+    assert {verdicts[name] for name in names} == {"passed" if sound_one else "not gradable"}
+    assert ("built from another mobilenet_v2.onnx" in output) is not sound_one
+
+
+def test_the_reference_hands_in_no_evidence(tmp_path: Path) -> None:
+    """Nor is it asked for any: nothing is collected there."""
+    status, verdicts, output = run(tmp_path / "out", "tests", "-k=evidence")
+    assert (status, verdicts) == (5, {}), output
