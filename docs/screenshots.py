@@ -1,88 +1,71 @@
-"""Makes the pictures in docs/screenshots/ of a saved run: desktop and phone, light and dark, in both languages.
+"""Makes the pictures in docs/screenshots/: desktop and phone, light and dark, in both languages.
 
-python docs/screenshots.py RUN_EN.json RUN_ZH.json     (each written by: python -m pytest --lang=… --report=DIR)
+python docs/screenshots.py [RUN_EN RUN_ZH]
+
+The runs (folders that python -m pytest --lang=… --report=DIR wrote) make the pictures of a run's report anew; those
+of a class that never was need none.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fixtures.messages import use_language  # noqa: E402
+from fixtures.messages import LANGUAGES, use_language  # noqa: E402
 from fixtures.report import html, saved  # noqa: E402
+from grading import class_pages  # noqa: E402
+from tests.suite import browser  # noqa: E402
+from tests.suite.sample_class import sample_class  # noqa: E402
 
 OUT = ROOT / "docs" / "screenshots"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
-# Width and height in CSS pixels, pixels to each of them, and the section at the top.
-SCREENS = {"desktop": (1100, 1500, 1, "summary"), "phone": (390, 844, 2, "speed")}
+# Width and height in CSS pixels, and pixels to each of them.
+DESKTOP, PHONE = (1100, 1500, 1), (390, 844, 2)
+STUDENTS = 120
 MOST_BYTES = 200_000
 
 
 def main() -> None:
     """Write every picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("english", type=Path)
-    parser.add_argument("chinese", type=Path)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     options = parser.parse_args()
+    if len(options.runs) not in (0, len(LANGUAGES)):
+        parser.error(f"expected a run for each of {', '.join(LANGUAGES)}, found {len(options.runs)}")
     OUT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        driver = start(Path(folder) / "profile")
-        try:
-            for language, path in (("en", options.english), ("zh-TW", options.chinese)):
-                use_language(language)
-                page = html.write_page([saved.load(path)], Path(folder) / language)
-                for screen in SCREENS:
-                    for scheme in ("light", "dark"):
-                        name = f"report-{screen}-{scheme}-{language}.png"
-                        size = save(shoot(driver, page, screen, scheme), OUT / name)
-                        print(f"{name}: {size / 1000:.0f} kB")
-        finally:
-            driver.quit()
+    with tempfile.TemporaryDirectory() as folder, browser.chromium(Path(folder) / "profile") as driver:
+        for number, language in enumerate(LANGUAGES):
+            use_language(language)
+            made = Path(folder) / language
+            if options.runs:
+                page = html.write_page([saved.load(options.runs[number])], made / "run")
+                shoot(driver, page.as_uri(), f"report-desktop-*-{language}", DESKTOP)
+                shoot(driver, f"{page.as_uri()}#speed", f"report-phone-*-{language}", PHONE)
+            results = sample_class(STUDENTS)
+            page = class_pages.write(results, made / "class")
+            shoot(driver, page.as_uri(), f"class-desktop-*-{language}", DESKTOP)
+            shoot(driver, f"{page.as_uri()}#students", f"class-phone-*-{language}", PHONE)
+            shown = next(result for result in results if 3 <= sum(row.verdict == "failed" for row in result.rows) <= 5)
+            student = page.parent / "students" / class_pages.file_name(shown.student)
+            shoot(driver, student.as_uri(), f"student-phone-*-{language}", PHONE)
 
 
-def start(profile: Path) -> Any:
-    """Chromium, with an empty profile."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-
-
-def shoot(driver: Any, page: Path, screen: str, scheme: str) -> bytes:
-    """One picture as PNG."""
-    width, height, scale, section = SCREENS[screen]
-    metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": screen == "phone"}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = [
-        {"name": "prefers-color-scheme", "value": scheme},
-        {"name": "prefers-reduced-motion", "value": "reduce"},
-    ]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    driver.get(page.as_uri() + ("" if section == "summary" else f"#{section}"))
-    taken: bytes = driver.get_screenshot_as_png()
-    return taken
+def shoot(driver: Any, address: str, name: str, screen: tuple[int, int, int]) -> None:
+    """A picture in light and one in dark; the * in the name says which."""
+    for scheme in ("light", "dark"):
+        browser.appear(driver, screen[:2], scheme == "dark", screen[2])
+        driver.get("about:blank")  # else an address that differs after # alone would not be opened anew
+        driver.get(address)
+        path = OUT / f"{name.replace('*', scheme)}.png"
+        print(f"{path.name}: {save(driver.get_screenshot_as_png(), path) / 1000:.0f} kB")
 
 
 def save(png: bytes, path: Path) -> int:

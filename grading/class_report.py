@@ -18,7 +18,7 @@ from .store import CRASH, PENDING
 FAILURES = ("failed", CRASH)
 _UNDECIDED = ("inconclusive", "not gradable")
 _BINS = 10
-_NUMBER = re.compile(r"\d[\d.,]*")
+_NUMBER = re.compile(r"(?<![A-Za-z_])\d[\d.,]*")  # not the 16 of FP16
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FOLDERS = ("docs", "grading", "templates")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))])
 PICTURES = sorted((ROOT / "docs" / "screenshots").glob("*.png"))
 
 
@@ -22,9 +23,11 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_pictures_are_all_there_and_small() -> None:
     """Desktop and phone, light and dark, in both languages."""
+    both = ("desktop", "phone")
     wanted = {
-        f"report-{screen}-{scheme}-{language}.png"
-        for screen in ("desktop", "phone")
+        f"{page}-{screen}-{scheme}-{language}.png"
+        for page, screens in (("report", both), ("class", both), ("student", ("phone",)))
+        for screen in screens
         for scheme in ("light", "dark")
         for language in ("en", "zh-TW")
     }

@@ -127,6 +127,8 @@ def test_causes_are_counted_by_student() -> None:
     assert (found[0].students, found[0].checks, found[0].tests) == (2, 3, ("t: test_a", "t: test_b"))
     assert (found[0].example.expected, found[0].example.look) == ("at least 40 dB", "compare")
     assert sorted(cause.example.text.partition("\n")[0] for cause in found[1:]) == ["boom", "expected: 1", rejected]
+    two = (failed("FP16 fell back"), failed("FP32 fell back"), failed("layer_1 fell back"))
+    assert len(class_report.causes([Grade("a", two, {}, (), True)])) == 3
 
 
 def test_slowest_checks_are_first() -> None:
