@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import artifact
+import calibration_cache
 import images
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FOLDER = "calibration_data"
 MODEL = "resnet50"
 LOADER = "data_loader.py"
+CACHE = f"{MODEL}_int8.cache"
 MINIMUM = 32  # below this, single photographs decide the scales
 DUPLICATES = 0.05  # the share of repeated images above which the folder is no sample of anything
 # An image is 0.6 MB: 8 make a file that a Jetson reads at once, and full files divide what calibrators take in turn.
@@ -58,8 +60,12 @@ def main() -> None:
     parser = artifact.parser(__doc__ or "")
     parser.add_argument("--count", type=int, default=COUNT, metavar="N", help="how many images")
     parser.add_argument("--batch-size", type=int, default=BATCH, metavar="N", help="images in one .npy file")
+    parser.add_argument("--seal", action="store_true", help="only say what the calibration cache was made from")
     options = parser.parse_args()
     artifact.claim(options.out)
+    if options.seal:
+        seal(options.out)
+        return
     artifact.need("numpy", "PIL", "tqdm")
     if options.count < MINIMUM or options.batch_size < 1:
         raise artifact.stop(
@@ -96,6 +102,14 @@ def main() -> None:
             batches=batches,
         )
     tell(options, selection, graph_batch)
+
+
+def seal(out: Path) -> None:
+    """After calibrating: note beside the cache which model, images and TensorRT its scales come from."""
+    onnx = next(
+        (p for p in (out / f"{MODEL}.onnx", out / "lab1" / f"{MODEL}.onnx") if p.is_file()), out / f"{MODEL}.onnx"
+    )
+    artifact.finish([calibration_cache.seal(out / CACHE, onnx, out / FOLDER)], [])
 
 
 def read_model(out: Path) -> dict[str, Any]:
@@ -237,7 +251,7 @@ def tell(options: Any, selection: Selection, graph_batch: int | str) -> None:
         "nothing: the engine is as fast, and wrong. So polygraphy calibrates first, and trtexec reads its cache"
     )
     notes.append("TensorRT 11 and TensorRT-RTX have no calibration: there the scales stand in the graph, as in lab 5")
-    cache = options.out / f"{MODEL}_int8.cache"
+    cache = options.out / CACHE
     shape = "input:[1,3,224,224]"
     profile = f" --trt-min-shapes {shape} --trt-opt-shapes {shape} --trt-max-shapes {shape}"
     artifact.finish(
@@ -247,6 +261,7 @@ def tell(options: Any, selection: Selection, graph_batch: int | str) -> None:
             f"polygraphy convert {onnx} --int8 --fp16 --data-loader-script {folder / LOADER} "
             f"--calibration-cache {cache}{profile if graph_batch == artifact.DYNAMIC else ''} "
             f"-o {MODEL}_polygraphy_int8.engine",
+            f"python3 {Path(__file__).name} --out {options.out} --seal    # says what the cache was made from",
             f"trtexec --onnx={onnx}{artifact.shapes_option('input', (3, 224, 224), graph_batch)} --int8 --fp16 "
             f"--calib={cache} --saveEngine={MODEL}_int8.engine --useCudaGraph --noDataTransfers --iterations=100",
         ],

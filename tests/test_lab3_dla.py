@@ -73,7 +73,7 @@ class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
     # INT8 from 32 photographs, untrained weights, ONNX Runtime: 7.1 to 8.4 dB, and 1.2 to 1.6 of the spread.
     tolerance = {Precision.FP32: 1e-3, Precision.TF32: 5e-2, Precision.FP16: 1e-1, Precision.INT8: 3.0}
     sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0, Precision.FP16: 30.0, Precision.INT8: 4.0}
-    # Of eight photographs one may tip: untrained networks' best classes lie close together.
+    # Noise picks among classes that tie, which counts as the same; of eight photographs one may still tip.
     classes = {Precision.FP32: (0.99, 0.99), Precision.TF32: (0.85, 0.99), Precision.FP16: (0.85, 0.99)}
 
     @pytest.mark.points(2)
@@ -145,11 +145,14 @@ class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
     def test_layer_information_is_this_models(self, submission: Submission, layer_info: tuple[Layer, ...]) -> None:
         """The layers carry the names of the submitted model's nodes."""
         graph = read_graph(submission, "lab3", self.model.file)
+        names = [name for name, _shape in graph.weights]
         text = "\n".join(layer.name for layer in layer_info)
-        named = [name for name, _shape in graph.weights if name in text]
+        named = [name for name in names if name in text]
+        # A builder fuses two or three of them into one layer, never all of them.
+        layers = sum(any(name in layer.name for name in named) for layer in layer_info)
         require(
-            len(named) >= len(graph.weights) // 2,
+            len(named) >= len(names) // 2 and layers >= len(named) // 4,
             expected=_("layers named after the model's {count} weighted nodes").format(count=len(graph.weights)),
-            found=_("{count} of them").format(count=len(named)),
+            found=_("{count} of them, in {layers} layers").format(count=len(named), layers=layers),
             look=_("export the layers of an engine built from the model that you hand in"),
         )

@@ -17,6 +17,7 @@ from fixtures.later import np
 from fixtures.messages import _
 from fixtures.models import RESNET18, RESNET18_QAT, Model
 from fixtures.report.record import Record
+from fixtures.scales import activation_use
 from fixtures.seeds import fresh_seed
 from fixtures.strict_json import require_json
 from fixtures.submission import Submission
@@ -32,6 +33,9 @@ LEAST_ACCURACY = 0.70
 LARGEST_LOSS = 0.02
 # A weight scale of amax / 127 uses all of INT8. Clipping narrows it; twice as wide wastes a bit.
 WEIGHT_RANGE = (0.4, 1.2)
+# Thousands of images have larger extremes than this sample: 1.1 to 1.4 times. Cutting rare peaks is right too.
+ACTIVATION_RANGE = (0.3, 1.6)
+RANGE_IMAGES = 128
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +160,31 @@ class TestQat(OnnxClaims, ClassifierClaims, SpeedupClaims):
                 least=ratios.min() if ratios.size else np.nan, most=ratios.max() if ratios.size else np.nan
             ),
             look=_("set each channel's weight scale from its largest weight"),
+        )
+
+    @pytest.mark.points(2)
+    def test_activation_scales_fit(self, submission: Submission, held_out: tuple[Labelled, dict[str, Any]]) -> None:
+        """The activations' scales hold what held-out images bring, and not much more."""
+        held, manifest = held_out
+        path = read_graph(submission, "lab5", self.model.file).path
+        images = held.normalised(*preprocessing(manifest))[:RANGE_IMAGES]
+        try:
+            use = activation_use(path, [{self.model.input[0]: image[None]} for image in images])
+        except ValueError as error:
+            fail(
+                expected=_("{file} to run in ONNX Runtime").format(file=self.model.file),
+                found=str(error),
+                look=_("polygraphy run {file} --onnxrt").format(file=self.model.file),
+            )
+        low, high = ACTIVATION_RANGE
+        middle = float(np.median(list(use.values()))) if use else float("nan")
+        require(
+            low <= middle <= high,
+            expected=_("activation scales of {low:g} to {high:g} times the largest value / 127, at the median").format(
+                low=low, high=high
+            ),
+            found=_("{ratio:.2f} times").format(ratio=middle),
+            look=_("take the ranges from images that are preprocessed as for inference, then freeze the scales"),
         )
 
     @pytest.mark.points(1)

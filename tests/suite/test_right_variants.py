@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
+import struct
+import subprocess
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +16,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from fixtures import dla
+from fixtures.backends.base import CalibrationData
+from fixtures.backends.graph import to_int8_qdq
+from fixtures.graphs import constants_of
+from fixtures.scales import of_layers
+from tests.suite.spoil import set_constants, sign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +39,7 @@ class Variant:
 def save(model: Any, path: Path) -> None:
     """Write a model and its manifest's hash."""
     onnx.save(model, str(path))
-    manifest = path.with_suffix(".manifest.json")
-    described = json.loads(manifest.read_text(encoding="utf-8"))
-    described["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(described), encoding="utf-8")
+    sign(path)
 
 
 def rename_intermediates(path: Path) -> None:
@@ -73,10 +79,7 @@ def weights_outside(path: Path) -> None:
     """Large weights in a file of their own beside the model."""
     model = onnx.load(str(path))
     onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
-    manifest = path.with_suffix(".manifest.json")
-    described = json.loads(manifest.read_text(encoding="utf-8"))
-    described["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(described), encoding="utf-8")
+    sign(path)
 
 
 def one_batch_file(folder: Path) -> None:
@@ -89,13 +92,80 @@ def one_batch_file(folder: Path) -> None:
     np.save(data / "images.npy", images)
 
 
+def narrower_scales(path: Path) -> None:
+    """Activation scales that cut the rarest peaks, as percentile and entropy calibration choose them."""
+    model = onnx.load(str(path))
+    constants = constants_of(model)
+    scales = {
+        node.input[1]
+        for node in model.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and constants[node.input[1]].size == 1
+    }
+    set_constants(model, {name: constants[name] * 0.8 for name in scales})
+    save(model, path)
+
+
+def stored_int8(path: Path) -> None:
+    """Weights stored as int8 behind a DequantizeLinear alone, as ONNX Runtime's quantizer writes them."""
+    model = onnx.load(str(path))
+    constants = constants_of(model)
+    gone = set()
+    for node in list(model.graph.node):
+        if node.op_type != "QuantizeLinear" or node.input[0] not in constants:
+            continue
+        weight, scale = constants[node.input[0]], constants[node.input[1]]
+        by_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        stored = np.clip(np.rint(weight / by_channel), -128, 127).astype(np.int8)
+        model.graph.initializer.append(numpy_helper.from_array(stored, node.output[0]))
+        gone.add(node.input[0])
+        model.graph.node.remove(node)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in gone]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    save(model, path)
+
+
+def own_int8_graph(folder: Path) -> None:
+    """A Q/DQ graph made elsewhere, from a few photographs and with other scales, handed in beside the images."""
+    path, few = folder / "resnet50_int8.onnx", folder / "few.npy"
+    np.save(few, np.load(min((folder / "calibration_data").glob("*.npy")))[:8])
+    to_int8_qdq(folder / "resnet50.onnx", CalibrationData("input", (few,), "few"), path)
+    few.unlink()
+    narrower_scales(path)
+
+
+def sealed_cache(folder: Path) -> None:
+    """A calibration cache as TensorRT writes it, with the provenance that lab 4's own command writes."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        quantized = Path(elsewhere) / "resnet50.onnx"
+        batches = tuple(sorted((folder / "calibration_data").glob("*.npy")))[:1]
+        to_int8_qdq(folder / "resnet50.onnx", CalibrationData("input", batches, "first"), quantized)
+        scales = of_layers(quantized)
+    graph = onnx.load(str(folder / "resnet50.onnx")).graph
+    lines = [
+        f"{node.input[0]}: {struct.pack('>f', scales[node.name] * 0.7).hex()}"
+        for node in graph.node
+        if node.name in scales
+    ]
+    text = "\n".join(["TRT-100300-EntropyCalibration2", *lines, "(Unnamed Layer* 3) [Shuffle]: 00000000", ""])
+    (folder / "resnet50_int8.cache").write_text(text, encoding="utf-8")
+    script = Path(__file__).resolve().parents[2] / "labs" / "lab4_generate_calib_data.py"
+    subprocess.run([sys.executable, str(script), f"--out={folder}", "--seal"], check=True, capture_output=True)
+
+
+QAT = "resnet18_qat_cifar10.onnx"
 VARIANTS = (
     Variant("lab1 other names", "lab1", ("lab1",), lambda d: rename_intermediates(d / "resnet50.onnx")),
     Variant("lab1 weights outside", "lab1", ("lab1",), lambda d: weights_outside(d / "resnet50.onnx")),
     Variant("lab2 other names", "lab2", ("lab2",), lambda d: rename_intermediates(d / "yolov8n.onnx")),
     Variant("lab3 opset 18", "lab3", ("lab3",), lambda d: another_opset(d / "mobilenet_v2.onnx", 18)),
     Variant("lab4 one file", "lab4", ("lab1", "lab4"), one_batch_file),
-    Variant("lab5 other names", "lab5", ("lab5",), lambda d: rename_intermediates(d / "resnet18_qat_cifar10.onnx")),
+    Variant("lab4 own INT8 graph", "lab4", ("lab1", "lab4"), own_int8_graph),
+    Variant("lab4 sealed cache", "lab4", ("lab1", "lab4"), sealed_cache),
+    Variant("lab5 other names", "lab5", ("lab5",), lambda d: rename_intermediates(d / QAT)),
+    Variant("lab5 opset 18", "lab5", ("lab5",), lambda d: another_opset(d / QAT, 18)),
+    Variant("lab5 narrower scales", "lab5", ("lab5",), lambda d: narrower_scales(d / QAT)),
+    Variant("lab5 weights stored as int8", "lab5", ("lab5",), lambda d: stored_int8(d / QAT)),
 )
 
 

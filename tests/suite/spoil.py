@@ -1,0 +1,70 @@
+"""What a seeded wrong submission is, how a graph is spoilt, and how the suite must answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrong:
+    """One wrong submission.
+
+    Attributes:
+        lab: which lab's tests are run; needs: the labs whose artifacts are handed in.
+        spoil: what is done to the directory.
+        fails: the tests that look for this fault, and must fail. Others may, too: one fault has several effects.
+        says: what the failure's message must hold.
+        options: more arguments that the suite is run with.
+    """
+
+    name: str
+    lab: str
+    needs: tuple[str, ...]
+    spoil: Callable[[Path], None]
+    fails: frozenset[str]
+    says: str
+    options: Callable[[Path], Sequence[str]] = lambda _folder: ()
+
+
+def edit(path: Path, change: Callable[[Any], Any]) -> None:
+    """Change an ONNX model in place and make its manifest true again, as a wrong lab script would have."""
+    model = onnx.load(str(path))
+    model = change(model) or model
+    onnx.save(model, str(path))
+    sign(path)
+
+
+def sign(path: Path) -> None:
+    """Write the model's hash into its manifest, where it has one."""
+    manifest = path.with_suffix(".manifest.json")
+    if manifest.is_file():
+        described = json.loads(manifest.read_text(encoding="utf-8"))
+        described["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        manifest.write_text(json.dumps(described), encoding="utf-8")
+
+
+def set_constants(model: Any, values: dict[str, np.ndarray[Any, Any]]) -> None:
+    """Give constants of a graph other values, whether they are initializers or nodes."""
+    holders = {tensor.name: tensor for tensor in model.graph.initializer}
+    holders |= {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    for name, value in values.items():
+        holders[name].CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32), holders[name].name))
+
+
+def must_fail(wrong: Wrong, copy_of: Callable[..., Path], verify: Callable[..., Any]) -> None:
+    """Hand it in: the tests that look for its fault fail, and say so."""
+    folder = copy_of(*wrong.needs)
+    wrong.spoil(folder)
+    outcome = verify(folder, wrong.lab, *wrong.options(folder))
+    assert wrong.fails <= outcome.with_verdict("failed"), outcome.output
+    for test in wrong.fails:
+        assert wrong.says in outcome.message(test), outcome.message(test)
