@@ -109,3 +109,15 @@ def test_from_the_command_line(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert "onnxruntime: ONNX Runtime" in done.stdout
     assert "collected" not in done.stdout
+
+
+def test_says_whether_weights_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of the networks' weights are there, and that without them no accuracy is claimed."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "resnet50-0676ba61.pth").touch()
+    (told,) = lines(doctor.report()[0], "pretrained weights")
+    assert told.startswith(f"– pretrained weights: no mobilenet_v2 in {folder}")
+    (folder / "mobilenet_v2-b0353104.pth").touch()
+    assert lines(doctor.report()[0], "pretrained weights") == [f"✓ pretrained weights: in {folder}"]
