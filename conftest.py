@@ -53,7 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="one",
         help=_("on a GPU: one image at a time, or also many; models must be exported with --batch dynamic (both)"),
     )
-    group.addoption("--photos", type=_folder, metavar="DIR", help=_("real photographs to calibrate and compare with"))
+    group.addoption(
+        "--photos",
+        type=_folder,
+        metavar="DIR",
+        help=_("real photographs to calibrate and compare with; train/ and test/ in it are kept apart"),
+    )
     group.addoption("--cifar10", type=_folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*"))
     group.addoption(
         "--weights",
