@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import hypothesis.configuration
@@ -55,6 +56,7 @@ def child(name: str, folder: Path, seconds: float, seed: int) -> None:
         print_blob=False,
         suppress_health_check=list(HealthCheck),
     )
+    warnings.simplefilter("error")  # as pytest has it: a warning ends a test as any exception does
     inputs, deadline = reader.inputs(), time.monotonic() + seconds
     while time.monotonic() < deadline:
         seed += 1

@@ -11,6 +11,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.suite.grading.processes import none_left
+from tests.suite.grading.test_attacks import digest
 from tests.suite.grading.toy_class import REPOSITORY, Class
 
 onnx = pytest.importorskip("onnx", reason="onnx makes the hostile models")
@@ -138,7 +140,10 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, tupl
     random.shuffle(names)
     for name in names:
         a_class.hand_in(name, dict(ATTACKS[name]))
-    a_class("run", "--suite", str(REPOSITORY), "--labs", "lab1,lab4", "--workers", "2")
+    before = digest(a_class.submissions)
+    with none_left(folder):
+        a_class("run", "--suite", str(REPOSITORY), "--labs", "lab1,lab4", "--workers", "2")
+    assert digest(a_class.submissions) == before
     return {name: a_class.messages(name) for name in ATTACKS}
 
 

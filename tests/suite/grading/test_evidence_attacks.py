@@ -16,11 +16,12 @@ from fixtures.evidence.read import MAX_MEMBER
 from fixtures.evidence.schema import DOCUMENT
 from fixtures.latency import Samples, speedup
 from tests.suite import tiny
+from tests.suite.grading.processes import none_left
 from tests.suite.grading.test_attacks import digest
 from tests.suite.grading.toy_class import REPOSITORY, Class
 from tests.suite.sample_evidence import XMMA, Members, fitted, layer, of, on_jetson, pack
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_left")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bwrap")]
 
 ROWS = "evidence or (tensorrt and not rtx)"
 CHECK = "test_evidence_is_sound[lab3]"
@@ -140,7 +141,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory, bwrap: None) -> Class:
     tiny.network(a_class.submissions / "a-link" / "mobilenet_v2.onnx")
     (a_class.submissions / "a-link" / "evidence.zip").symlink_to(a_class.submissions / "honest0" / "evidence.zip")
     before = digest(a_class.submissions)
-    a_class("run", "--suite", str(REPOSITORY), "--labs", "lab3", "--workers", "2", f"--pytest-option=-k={ROWS}")
+    with none_left(folder):
+        a_class("run", "--suite", str(REPOSITORY), "--labs", "lab3", "--workers", "2", f"--pytest-option=-k={ROWS}")
     assert digest(a_class.submissions) == before
     return a_class
 

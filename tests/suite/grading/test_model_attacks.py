@@ -18,11 +18,12 @@ import pytest
 from fixtures.backends.calibration_cache import sidecar
 from fixtures.datasets import preprocess
 from fixtures.models import MOBILENET_V2, RESNET50
+from tests.suite.grading.processes import none_left
 from tests.suite.grading.test_attacks import digest
 from tests.suite.grading.toy_class import REPOSITORY, Class
 
 onnx = pytest.importorskip("onnx", reason="onnx makes the hostile models")
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_left")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bwrap")]
 
 LABS = ("lab1", "lab3", "lab4")
 # What is claimed of the files themselves; engines are built and measured elsewhere.
@@ -264,7 +265,8 @@ def graded(labs: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
             cheats[name](submission)
     before = digest(a_class.submissions)
     options = ["--photos", str(photos.parent), f"--pytest-option=-k={ROWS}"]
-    a_class("run", "--suite", str(REPOSITORY), "--labs", ",".join(LABS), "--workers", "2", *options)
+    with none_left(folder):
+        a_class("run", "--suite", str(REPOSITORY), "--labs", ",".join(LABS), "--workers", "2", *options)
     assert digest(a_class.submissions) == before
     return a_class
 
