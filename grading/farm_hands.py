@@ -81,7 +81,7 @@ class Farm:
                 return
             for ready in wait([*self._local.busy(), self._bell], _LOOK_SECONDS):
                 if isinstance(ready, Connection):
-                    self._local.hear(ready, handle)
+                    self._local.hear(ready, self._takes, handle)
             self._collect(handle)
 
     def _admit(self) -> None:

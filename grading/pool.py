@@ -67,7 +67,7 @@ class Pool:
                 return
             for connection in wait(busy):
                 assert isinstance(connection, Connection)
-                self.hear(connection, handle)
+                self.hear(connection, queue, handle)
 
     def assign(self, queue: collections.deque[Unit], handle: Handle) -> None:
         """Give units to workers while there are both."""
@@ -93,7 +93,7 @@ class Pool:
         """The connections of the workers that are at a unit."""
         return [worker.connection for worker in self._workers if worker.unit is not None]
 
-    def hear(self, connection: Connection, handle: Handle) -> None:
+    def hear(self, connection: Connection, queue: collections.deque[Unit], handle: Handle) -> None:
         """Take what a worker says, or learn that it died."""
         worker = next(worker for worker in self._workers if worker.connection is connection)
         unit = worker.unit
@@ -107,6 +107,7 @@ class Pool:
             return
         if isinstance(event, (Taken, Ended, Stopped)):
             worker.unit = None
+            self.assign(queue, handle)  # first, so that it need not wait until this is recorded
         handle(unit, event)
 
     def close(self) -> None:

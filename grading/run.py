@@ -56,7 +56,7 @@ class Grader:
         self._snapshots = Snapshots(snapshots)
         self._progress = progress
         self._queue: collections.deque[Unit] = collections.deque()
-        self._at_work: set[tuple[str, str | None]] = set()
+        self._at_work: dict[str, set[str | None]] = {}  # digest → the resources of its units
         self._left = 0
         self._losses: collections.Counter[str] = collections.Counter()
 
@@ -87,6 +87,7 @@ class Grader:
             orphans.end()
             with contextlib.suppress(StoreError):  # the first message says it already
                 self._store.release("grader")
+                self._store.flush()
 
     def _outlive(self) -> None:
         """Wait for the workers of a grader that was killed: each dies with it, but not in the same instant."""
@@ -144,12 +145,12 @@ class Grader:
                 unit.digest, self._suite, event.test, event.verdict, event.message, event.seconds
             )
         elif isinstance(event, Ended):
-            self._at_work.discard((unit.digest, unit.resource))
+            self._at_work[unit.digest].discard(unit.resource)
             if event.outside:
                 self._lost(unit)
                 return
             if not event.finished:
-                remaining = [test for _student, _digest, test in self._store.pending(unit.digest)]
+                remaining = self._store.untested(unit.digest)
                 # Without a test of its own the death counts against the one that was next.
                 during = event.during or next((test for test in unit.tests if test in remaining), None)
                 if during is not None:
@@ -169,22 +170,21 @@ class Grader:
         if isinstance(unit, Take):
             self._queue.append(unit)
         else:
-            self._at_work.discard((unit.digest, unit.resource))
+            self._at_work[unit.digest].discard(unit.resource)
             self._enqueue(unit.digest)
 
     def _enqueue(self, digest: str) -> None:
-        """Queue what is still to be tested of this content: a unit for each resource, as tests need them."""
-        tests: dict[str | None, list[str]] = {}
-        for _student, _digest, test in self._store.pending(digest):
-            needed = tests.setdefault(self._resources.get(test), [])
-            if test not in needed:
-                needed.append(test)
+        """Queue what is still to be tested of this content: a unit for each resource that its tests need."""
+        at_work = self._at_work.setdefault(digest, set())
         made = self._store.made(digest)
+        if at_work and (made is None or not self._resources):
+            return  # the scripts run once, for all
+        tests: dict[str | None, list[str]] = {}
+        for test in self._store.untested(digest):
+            tests.setdefault(self._resources.get(test), []).append(test)
         for resource, wanted in tests.items():
-            if (digest, resource) not in self._at_work:
-                if made is None and any(at_work == digest for at_work, _resource in self._at_work):
-                    return  # the scripts run once, for all
-                self._at_work.add((digest, resource))
+            if resource not in at_work and (made is not None or not at_work):
+                at_work.add(resource)
                 self._queue.append(Grade(digest, tuple(wanted), made[0] if made else None, resource))
 
 

@@ -95,6 +95,7 @@ class Store:
                     folder=folder
                 )
             )
+        self._released: list[tuple[str]] = []
         with _explained(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
@@ -113,8 +114,11 @@ class Store:
         with _explained(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                released = list(self._released)
+                self._db.executemany("DELETE FROM leases WHERE unit = ?", released)
                 yield self._db
                 self._db.execute("COMMIT")
+                del self._released[: len(released)]
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already
                     self._db.execute("ROLLBACK")
@@ -239,15 +243,22 @@ class Store:
             return 0
         return self.record(digest, suite, test, CRASH, reason, 0.0)
 
-    def pending(self, digest: str | None = None) -> list[tuple[str, str | None, str]]:
-        """(student, digest, test) of every row without a verdict; of one content if given."""
-        where = "" if digest is None else "AND digest = ?"
+    def pending(self) -> list[tuple[str, str | None, str]]:
+        """(student, digest, test) of every row without a verdict."""
         rows = self._rows(
             "SELECT student, digest, test FROM results JOIN students USING (student) JOIN tests USING (test) "
-            f"WHERE verdict = 'pending' {where} ORDER BY student, position",
-            () if digest is None else (digest,),
+            "WHERE verdict = 'pending' ORDER BY student, position"
         )
         return [(str(s), None if d is None else str(d), str(t)) for s, d, t in rows]
+
+    def untested(self, digest: str) -> list[str]:
+        """The tests that this content has no verdict on, in the order of collection."""
+        rows = self._rows(
+            "SELECT test FROM tests WHERE test IN (SELECT test FROM results JOIN students USING (student) "
+            "WHERE verdict = 'pending' AND digest = ?) ORDER BY position",
+            (digest,),
+        )
+        return [str(test) for (test,) in rows]
 
     def made(self, digest: str) -> tuple[str, tuple[str, ...]] | None:
         """What a submission's scripts made: the digest of artifacts and all, and notes."""
@@ -309,16 +320,21 @@ class Store:
                 )
 
     def release(self, unit: str) -> None:
-        """Give a unit back."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM leases WHERE unit = ?", (unit,))
+        """Give a unit back, in the transaction of what is written next."""
+        self._released.append((unit,))
+
+    def flush(self) -> None:
+        """Write what waits for a transaction."""
+        with self._transaction():
+            pass
 
     def leases(self) -> list[tuple[str, int]]:
         """(unit, pid) of leases whose process lives; those of the dead are dropped."""
         alive: list[tuple[str, int]] = []
         dead: list[tuple[str, int]] = []
         for unit, host, pid, started in self._rows("SELECT unit, host, pid, started FROM leases ORDER BY unit"):
-            (alive if _alive(str(host), int(str(pid)), str(started)) else dead).append((str(unit), int(str(pid))))
+            if (str(unit),) not in self._released:
+                (alive if _alive(str(host), int(str(pid)), str(started)) else dead).append((str(unit), int(str(pid))))
         for unit, _pid in dead:
             self.release(unit)
         return alive

@@ -94,6 +94,8 @@ def test_points_weights_penalties_and_hints_reach_the_grade(tmp_path: Path) -> N
         ("[labs.lab1]\nweight = -1", "labs.lab1.weight"),
         ("[labs.lab1]\nweight = nan", "labs.lab1.weight"),
         ("[labs.lab1]\ndeadline = 2026-12-01T12:00:00", "labs.lab1.deadline"),
+        ("[labs.lab1]\nresource = 'gpu 0'", "labs.lab1.resource"),
+        ("[[tests]]\nmatch = 'x'\nresource = 1", "tests (entry 1).resource"),
         ("[late]\nper_day = 2", "late.per_day"),
         ("[[tests]]\npoints = 2", "tests (entry 1)"),
         ("[[tests]]\nmatch = 'x'\nvisibility = 'secret'", "tests (entry 1).visibility"),
@@ -117,4 +119,23 @@ def test_a_rule_that_says_nothing_of_a_key_leaves_it(tmp_path: Path) -> None:
         "points": Decimal(3),
         "visibility": "hidden",
         "hint": "look at the input",
+        "resource": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("test", "lab", "otherwise", "needed"),
+    [
+        ("tests/test_a.py::test_one", "lab1", None, "JETSON_ORIN_NANO"),
+        ("tests/test_a.py::test_one", "lab2", None, None),
+        ("tests/test_a.py::test_one", "lab2", "GPU", "GPU"),
+        ("tests/test_a.py::test_timed", "lab2", None, "GPU"),
+        ("tests/test_a.py::test_parity", "lab1", "GPU", None),
+    ],
+)
+def test_what_a_test_needs_is_named_by_lab_or_rule(
+    tmp_path: Path, test: str, lab: str, otherwise: str | None, needed: str | None
+) -> None:
+    text = '[labs.lab1]\nresource = "JETSON_ORIN_NANO"\n'
+    text += '[[tests]]\nmatch = "test_timed"\nresource = "GPU"\n[[tests]]\nmatch = "test_parity"\nresource = ""\n'
+    assert load(tmp_path, text).resource(test, lab, otherwise) == needed
