@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fixtures import messages
 from fixtures.messages import _
-from fixtures.words import padded, verdict_word
+from fixtures.words import in_words, padded, verdict_word
 
 from . import exports, farm, grade, rubric, selftest
 from .launch import SandboxUnavailableError
@@ -144,7 +144,7 @@ def _show(options: argparse.Namespace) -> int:
         print("  " + _("note: {note}").format(note=note))
     for row in result.rows:
         print(f"  {padded(verdict_word(row.verdict), 13)} {row.earned:>6}/{row.possible:<6} {row.test}")
-        for line in row.detail.splitlines():
+        for line in in_words(row.detail).splitlines():
             print(f"      {line}")
     return _DONE if all(row.verdict != PENDING for row in result.rows) else _INCOMPLETE
 

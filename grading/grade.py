@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 
 from fixtures.messages import _
+from fixtures.words import in_words
 
 from .rubric import Rubric
 from .store import CRASH, PENDING, Expected, Row, Store, Student
@@ -127,7 +128,7 @@ def _message(row: Row, hint: str | None, secret: bool) -> str:
     if row.verdict in _NOT_GRADED:
         if secret:
             return _("not graded, and nothing lost by it")
-        return _("not graded, and nothing lost by it: {message}").format(message=row.message)
+        return _("not graded, and nothing lost by it: {message}").format(message=in_words(row.message))
     if hint is not None:
         return hint
     if secret:

@@ -135,6 +135,24 @@ def test_every_cause_has_its_words() -> None:
     assert words.cause_words().keys() == {cause.value for cause in Cause}
 
 
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("not gradable: backend missing: pip: x", "無法評分: 缺少後端: pip: x"),
+        ("not gradable: of its own", "無法評分: of its own"),
+        ("inconclusive: 1.5×: x", "無法判定: 1.5×: x"),
+        ("expected: 1\nfound: 2", "expected: 1\nfound: 2"),
+        ("", ""),
+    ],
+)
+def test_verdicts_before_messages_are_translated(message: str, expected: str) -> None:
+    """They are kept in English, which other programs read, and shown in the reader's language."""
+    use_language("zh-TW")
+    assert words.in_words(message) == expected
+    use_language("en")
+    assert words.in_words(message) == message
+
+
 def test_language_is_chosen() -> None:
     """By name, and back again."""
     use_language("zh-TW")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ def test_histogram_counts_every_fifth_pixel(tmp_path: Path) -> None:
         [(2, pixels)],
         [(0, pixels)],
     ]
+
+
+def test_skips_are_told_in_the_readers_language(copy_of: Callable[..., Path], verify: Callable[..., Any]) -> None:
+    """The terminal says them in Chinese; the record keeps the words that other programs read."""
+    folder = copy_of("lab3")
+    (folder / "layer_info.json").unlink(missing_ok=True)
+    outcome = verify(folder, "lab3", "-k", "layer_info", "--lang=zh-TW")
+    assert "無法評分: 未繳交選用的成品: " in outcome.output
+    assert "not gradable" not in outcome.output
+    said = [message for test, message in outcome.messages.items() if outcome.verdicts[test] == "not gradable"]
+    assert said
+    assert all(message.startswith("not gradable: optional artifact not submitted: ") for message in said)
 
 
 def _report(caught: pytest.ExceptionInfo[FindingError]) -> pytest.TestReport:
