@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fixtures.messages import _
+
 from .farm_wire import checked, hashes_of, listing_of, read_line, receive, send, write_line
 from .intake import Snapshots, content_digest
 
@@ -88,7 +90,7 @@ class _Asked(socketserver.BaseRequestHandler):
     def _answer(self, reader: BinaryIO, writer: BinaryIO) -> None:
         said = read_line(reader)
         if not hmac.compare_digest(str(said.get("token")), self.server.place.token):
-            raise PermissionError("a stranger asked for a snapshot")
+            raise PermissionError(_("a stranger asked for a snapshot"))
         digest = str(said["digest"])
         if said["want"] == "get":
             folder = self.server.find(digest)
