@@ -45,11 +45,12 @@ def test_every_input_is_taken_or_refused(name: str, place: Path) -> None:
     assert all(counts.values()), f"the inputs test one half of the reader alone: {counts}"
 
 
-@pytest.mark.parametrize("path", sorted(FOUND.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FOUND.glob("*/*")), ids=lambda path: path.name)
 def test_what_a_fuzzer_found_stays_mended(path: Path, place: Path) -> None:
-    """Each is named for its reader; none of them is an input to take."""
+    """Each is named for its reader, and lies where it says whether that refuses it."""
     name = path.name.partition("-")[0]
-    assert not readers(place.parent)[name].takes(path.read_bytes(), place)
+    taken = readers(place.parent)[name].takes(path.read_bytes(), place)
+    assert ("taken" if taken else "refused") == path.parent.name
 
 
 def test_a_fault_is_a_fault(place: Path) -> None:
