@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.suite.grading.toy_class import REPOSITORY
 
@@ -72,3 +75,14 @@ class Cluster:
                 program.send_signal(signal.SIGCONT)
                 program.kill()
             program.wait()
+
+
+def certificate(folder: Path) -> Path:
+    """A certificate and its key in one file, signed by itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: apt-get install openssl")
+    path, public = folder / "farm.pem", folder / "farm.crt"
+    line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=farm"]
+    subprocess.run([*line, "-keyout", str(path), "-out", str(public)], check=True, capture_output=True)
+    path.write_text(path.read_text() + public.read_text())
+    return path

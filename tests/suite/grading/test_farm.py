@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.suite.grading.farm_cluster import Cluster
+from tests.suite.grading.farm_cluster import Cluster, certificate
 from tests.suite.grading.test_kills import EXPECTED, fill
 from tests.suite.grading.toy_class import HONEST, REPOSITORY, Class
 
@@ -279,3 +279,25 @@ def test_equal_content_is_sent_and_graded_once(a_class: Class, cluster: Cluster)
         finished(grader)
     assert a_class.verdicts() == dict.fromkeys((f"s{number}" for number in range(5)), EXPECTED)
     assert len(cluster.kept()) == 2  # the tests, and one submission
+
+
+def test_with_certificates_only_who_has_one_takes_part(
+    a_class: Class, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = sleepers(a_class, 1, 0)
+    (tmp_path / "cluster").mkdir()
+    pem = str(certificate(tmp_path))
+    known = {"DASK_DISTRIBUTED__COMM__TLS__CA_FILE": pem, "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true"}
+    for role in ("CLIENT", "SCHEDULER", "WORKER"):
+        known |= {f"DASK_DISTRIBUTED__COMM__TLS__{role}__{part}": pem for part in ("CERT", "KEY")}
+    with contextlib.closing(Cluster(tmp_path / "cluster", known)) as cluster:
+        cluster.scheduler("--protocol", "tls")
+        assert cluster.address.startswith("tls://")
+        cluster.worker()
+        with a_class.started("run", "--scheduler", cluster.address) as grader:
+            assert "there is no scheduler at tls://" in finished(grader, 2)
+        for name, value in known.items():
+            monkeypatch.setenv(name, value)
+        with a_class.started("resume", "--scheduler", cluster.address) as grader:
+            finished(grader)
+    assert a_class.verdicts() == due

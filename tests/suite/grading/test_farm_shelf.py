@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from grading import farm_wire
 from grading.farm_shelf import Cupboard, Shelf
 from grading.intake import Snapshots, content_digest, opened_folder
+from tests.suite.grading.farm_cluster import certificate
 
 
 def snapshot(root: Path, files: dict[str, bytes]) -> tuple[Snapshots, str]:
@@ -184,36 +184,25 @@ def test_the_longest_unused_makes_room(
     assert left == {"newest", "used", ".taking-1-other", taken[1]}
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate and its key, signed by itself."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: apt-get install openssl")
-    path = tmp_path / "farm.pem"
-    line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=farm"]
-    subprocess.run([*line, "-keyout", str(path), "-out", str(tmp_path / "crt")], check=True, capture_output=True)
-    path.write_text(path.read_text() + (tmp_path / "crt").read_text())
-    return path
-
-
-def context(certificate: Path, purpose: ssl.Purpose, *, known: bool = True) -> ssl.SSLContext:
-    made = ssl.create_default_context(purpose, cafile=str(certificate))
+def context(pem: Path, purpose: ssl.Purpose, *, known: bool = True) -> ssl.SSLContext:
+    made = ssl.create_default_context(purpose, cafile=str(pem))
     made.check_hostname = False
     made.verify_mode = ssl.CERT_REQUIRED
     if known:
-        made.load_cert_chain(certificate)
+        made.load_cert_chain(pem)
     return made
 
 
 def test_with_certificates_only_who_has_one_is_served(
-    taken: tuple[Snapshots, str], suite: Path, tmp_path: Path, certificate: Path
+    taken: tuple[Snapshots, str], suite: Path, tmp_path: Path
 ) -> None:
-    inside = context(certificate, ssl.Purpose.CLIENT_AUTH)
+    pem = certificate(tmp_path)
+    inside = context(pem, ssl.Purpose.CLIENT_AUTH)
     with serving(taken[0], suite, inside) as shelf:
         cupboard = Cupboard(tmp_path / "worker")
-        for tls in (None, context(certificate, ssl.Purpose.SERVER_AUTH, known=False)):
+        for tls in (None, context(pem, ssl.Purpose.SERVER_AUTH, known=False)):
             with pytest.raises((OSError, ValueError)):
                 cupboard.fetch(shelf.place, taken[1], tls)
-        found = cupboard.fetch(shelf.place, taken[1], context(certificate, ssl.Purpose.SERVER_AUTH))
+        found = cupboard.fetch(shelf.place, taken[1], context(pem, ssl.Purpose.SERVER_AUTH))
     assert found is not None
     assert contents(found) == FILES
