@@ -21,7 +21,7 @@ class Wrong:
     Attributes:
         lab: which lab's tests are run; needs: the labs whose artifacts are handed in.
         spoil: what is done to the directory.
-        fails: the tests that look for this fault, and must fail. Others may, too: one fault has several effects.
+        fails: the tests that look for this fault, and must fail; the others are not run.
         says: what the failure's message must hold.
         options: more arguments that the suite is run with.
     """
@@ -57,14 +57,15 @@ def set_constants(model: Any, values: dict[str, np.ndarray[Any, Any]]) -> None:
     holders = {tensor.name: tensor for tensor in model.graph.initializer}
     holders |= {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
     for name, value in values.items():
-        holders[name].CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32), holders[name].name))
+        kind = numpy_helper.to_array(holders[name]).dtype
+        holders[name].CopyFrom(numpy_helper.from_array(np.asarray(value).astype(kind), holders[name].name))
 
 
 def must_fail(wrong: Wrong, copy_of: Callable[..., Path], verify: Callable[..., Any]) -> None:
     """Hand it in: the tests that look for its fault fail, and say so."""
     folder = copy_of(*wrong.needs)
     wrong.spoil(folder)
-    outcome = verify(folder, wrong.lab, *wrong.options(folder))
+    outcome = verify(folder, wrong.lab, "-k", " or ".join(wrong.fails), *wrong.options(folder))
     assert wrong.fails <= outcome.with_verdict("failed"), outcome.output
     for test in wrong.fails:
         assert wrong.says in outcome.message(test), outcome.message(test)

@@ -146,7 +146,7 @@ def memorise(folder: Path) -> None:
 
 
 def few_images(_folder: Path) -> list[str]:
-    """As many images as were memorised."""
+    """As many images as were memorised; enough to tell a trained network from one that is not."""
     return [f"--accuracy-images={SAMPLE}"]
 
 
@@ -174,8 +174,8 @@ WRONG = (
     Wrong(
         "weights only", "lab5", ("lab5",), weights_only, frozenset({"test_every_convolution_is_quantized"}), "without"
     ),
-    Wrong("never trained", "lab5", ("lab5",), never_trained, frozenset({"test_accuracy"}), "70%"),
-    Wrong("labels shifted by one", "lab5", ("lab5",), shift_labels, frozenset({"test_accuracy"}), "70%"),
+    Wrong("never trained", "lab5", ("lab5",), never_trained, frozenset({"test_accuracy"}), "70%", few_images),
+    Wrong("labels shifted by one", "lab5", ("lab5",), shift_labels, frozenset({"test_accuracy"}), "70%", few_images),
     Wrong("a memorised sample", "lab5", ("lab5",), memorise, frozenset({"test_accuracy"}), "70%", few_images),
 )
 
