@@ -33,6 +33,7 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.grading
 	$(BIN)/python -m benchmarks.class_report
 
 # Every reader of students' bytes, so many seconds each; what one stumbles over is kept in fuzz-found/.

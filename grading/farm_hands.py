@@ -88,16 +88,18 @@ class Farm:
         """Let every worker, now and later, try its walls."""
         workshop = self._orders.workshop
         shown = tuple({*workshop.suite.shown, *workshop.scripts.shown})
-        try:
-            self._client.register_plugin(Doorkeeper(version(), shown))
-        except ImportError as problem:
-            raise FarmError(
-                _("a worker cannot find grading/ ({problem}): start it in a copy of this repository").format(
-                    problem=problem
+        with self._reaching():
+            said = self._client.run(refusal, on_error="return")
+        for worker, problem in said.items():
+            if isinstance(problem, Exception) and not isinstance(problem, OSError):
+                raise FarmError(
+                    _("{worker} cannot run this program ({problem}): start it in a copy of this repository").format(
+                        worker=worker, problem=problem
+                    )
                 )
-            ) from problem
-        except OSError:  # a worker went away while it was asked; the others were asked all the same
-            pass
+        # A worker that goes away while it is asked is an error to Dask; the others are asked all the same.
+        with contextlib.suppress(OSError):
+            self._client.register_plugin(Doorkeeper(version(), shown))
         self._hopeful_until = time.monotonic() + _PATIENCE_SECONDS
         workers = self._survey()
         if workers and set(workers) <= set(self._refused):
@@ -204,7 +206,12 @@ class Farm:
         except distributed.CancelledError as problem:
             raise self._gone() from problem
         except (OSError, ValueError, RuntimeError) as problem:
-            raise FarmError(_("a worker failed: {problem}").format(problem=problem)) from problem
+            raise FarmError(
+                _(
+                    "the farm failed: {problem}. Scheduler and workers are started in a copy of this repository, "
+                    "with the grader's versions of it and of Dask"
+                ).format(problem=" ".join(str(problem).split()))
+            ) from problem
         finally:
             future.release()
         return tuple(Lost() if isinstance(event, Stopped) else event for event in events)
