@@ -55,7 +55,9 @@ def children(pid: int) -> list[int]:
 
 def victims(grader: int) -> dict[str, list[int]]:
     workers = [pid for pid in children(grader) if b"spawn_main" in command(pid)]
-    return {"grader": [grader], "worker": workers, "sandbox": [pid for worker in workers for pid in children(worker)]}
+    # A worker has other children for a moment, such as the compiler that ctypes asks where a library is.
+    sandboxes = [pid for worker in workers for pid in children(worker) if b"bwrap" in command(pid)]
+    return {"grader": [grader], "worker": workers, "sandbox": sandboxes}
 
 
 def command(pid: int) -> bytes:

@@ -21,9 +21,11 @@ HONEST = {"answer": 42, "times2": 84, "times3": 126, "bonus": 1}
 
 
 _WITHOUT_SELFTEST = """
-import sys
+import signal, sys
 from grading import commands, selftest
 if __name__ == "__main__":
+    # A shell's background job, which these tests may be, ignores Ctrl-C, and so do the programs it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     selftest.require_walls = lambda: None
     sys.exit(commands.main())
 """
