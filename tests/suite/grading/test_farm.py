@@ -210,7 +210,7 @@ MEASURES = """
 import time, pytest
 def test_measures():
     begun = time.monotonic()
-    time.sleep(0.7)
+    time.sleep(2.5)
     pytest.fail(f"{begun} {time.monotonic()}", pytrace=False)
 """
 
