@@ -67,6 +67,11 @@ def plain() -> bytes:
     return _network(_tensor("weight", np.linspace(-1, 1, _ELEMENTS).reshape(2, 3, 3, 3)))
 
 
+def with_weights_in(location: str) -> bytes:
+    """The same, its weight in a file beside."""
+    return _network(_outside(location, offset=0, length=4 * _ELEMENTS))
+
+
 def _quantized() -> bytes:
     weight = np.arange(_ELEMENTS, dtype=np.int8).reshape(2, 3, 3, 3)
     nodes = [
@@ -111,7 +116,7 @@ def seeds() -> tuple[bytes, ...]:
         plain(),
         _quantized(),
         _network(None, constant),
-        _network(_outside(WEIGHTS, offset=0, length=4 * _ELEMENTS)),
+        with_weights_in(WEIGHTS),
         _network(_outside("../secret")),
         _nested(WEIGHTS),
         _nested("../secret"),

@@ -11,6 +11,8 @@ pytest.importorskip("hypothesis", reason="pip install -r requirements-dev.txt")
 import hypothesis.configuration
 from hypothesis import HealthCheck, Phase
 
+from fixtures import graphs
+from tests.suite.fuzz import models
 from tests.suite.fuzz.readers import readers
 
 FOUND = Path(__file__).with_name("found")
@@ -59,3 +61,20 @@ def test_a_fault_is_a_fault(place: Path) -> None:
     (place / "any.json").mkdir()
     with pytest.raises(IsADirectoryError):
         reader.takes(b"{}", place)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_weights_behind_a_linked_folder_are_refused(place: Path, linked: bool) -> None:
+    """A fuzzer makes no links, and in a snapshot there are none; `pytest --submission` reads the folder itself."""
+    (place / "outside").mkdir()
+    (place / "outside" / models.WEIGHTS).write_bytes(models.external_weights())
+    path = place / "inside" / "tiny.onnx"
+    path.parent.mkdir()
+    path.write_bytes(models.with_weights_in(f"folder/{models.WEIGHTS}"))
+    if linked:
+        (path.parent / "folder").symlink_to(place / "outside")
+        with pytest.raises(ValueError, match="is missing"):
+            graphs.read(path)
+    else:
+        (place / "outside").rename(path.parent / "folder")
+        assert [name for name, _shape in graphs.read(path).weights] == ["/conv", "/fc"]
