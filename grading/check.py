@@ -70,6 +70,8 @@ def check(
     nonsense: list[str] = []
 
     def receive(block: bytes) -> None:
+        if nonsense:  # nothing after it is believed
+            return
         try:
             for event in lines.parse(block):
                 _take(event)

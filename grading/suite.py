@@ -26,6 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LABS = tuple(f"lab{number}" for number in range(1, 6))
 _TRUSTED = "/trusted"
 _PARTS = ("conftest.py", "pytest.ini", "tests", "fixtures", "labs")
+_LINE = 1 << 20  # a message of 20,000 characters, all of them escaped, and room to spare
 # What else happens to be installed is not loaded: it takes longer than a small check, and may change one.
 _PLUGINS = ("grading.plugin", "pytest_benchmark.plugin")
 _IGNORED = shutil.ignore_patterns("__pycache__", "suite", ".*", "*.pyc")
@@ -168,10 +169,34 @@ class Lines:
         self.events.extend(self.parse(block))
 
     def parse(self, block: bytes) -> Iterator[dict[str, Any]]:
-        """Yield the objects of the lines that this block completes."""
+        """Yield the objects of the lines that this block completes.
+
+        Raises:
+            ValueError: a line is too long or no strict JSON object, as only a subverted process would send.
+        """
         *lines, self._rest = (self._rest + block).split(b"\n")
+        if len(self._rest) > _LINE:
+            self._rest = b""
+            raise ValueError(_("a line is longer than {limit:,} bytes").format(limit=_LINE))
         for line in lines:
-            yield json.loads(line)
+            try:
+                event = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+            except RecursionError:
+                raise ValueError(_("it is nested too deep")) from None
+            if not isinstance(event, dict):
+                raise ValueError(_("expected an object, found {found}").format(found=repr(event)[:100]))
+            yield event
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(_("it holds {name}, which JSON does not have").format(name=name))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError(_("it holds a key twice"))
+    return result
 
 
 def _copy(source: Path, target: Path) -> None:
