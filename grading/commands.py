@@ -164,7 +164,7 @@ def _export(options: argparse.Namespace) -> int:
     for name in options.format or exports.FORMATS:
         written = exports.FORMATS[name](results, options.out / "exports" / name)
         folder = options.out / "exports" / name
-        print(_("{format}: {count} files in {folder}").format(format=name, count=len(written), folder=folder))
+        print(_("{format}: {folder} (files: {count})").format(format=name, count=len(written), folder=folder))
     if not options.format:
         _pages(results, options.out)
     return _DONE
