@@ -61,7 +61,7 @@ class Bench:
         tests = suite.Suite(frozen, "")
         (self.scratch / "job.json").write_text(json.dumps({"labs": LABS, "tests": None}))
         spec = tests.spec(self.scratch, submission=submission)
-        places = {**{folder: str(path) for path, folder in spec.read_only.items()}, "/work": str(self.scratch)}
+        places = {**{folder: str(path) for path, folder in spec.read_only.items()}, "/sandbox/work": str(self.scratch)}
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.scratch), **spec.environment}
 
         def outside(word: str) -> str:

@@ -18,7 +18,7 @@ from fixtures.messages import _
 from . import seccomp_filter, stage
 from .limits import Limits
 
-WORK = "/work"
+WORK = "/sandbox/work"  # not what somebody calls the folder of a checkout, which is shown at its own path
 PRIVATE = (WORK, "/tmp", "/dev/shm")  # the only places that can be written to, each its own tmpfs
 # What a program needs of /etc to be linked and to know the time zone. No passwd, no resolv.conf, no ssl.
 _ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nv_tegra_release")
@@ -42,7 +42,7 @@ class Spec:
     """One run.
 
     Attributes:
-        command: run inside, with `/work` as its current folder, which is empty, writable and bounded.
+        command: run inside, with `/sandbox/work` as its current folder, which is empty, writable and bounded.
         read_only: host folder → where it appears inside.
         environment: all the variables that it sees beside PATH, HOME, USER, TMPDIR and LANG.
         limits: see `Limits`.

@@ -47,7 +47,7 @@ class Limits:
         processes: processes and threads of this sandbox alone (the limit is set inside its user namespace).
         file_bytes: largest single file.
         open_files: descriptors of each process.
-        disk_bytes: each private tmpfs (`/work`, `/tmp`, `/dev/shm`).
+        disk_bytes: each private tmpfs (`/sandbox/work`, `/tmp`, `/dev/shm`).
         inodes: files and folders in them together.
         output_bytes: what may be written to stdout and stderr together.
         kept_output_bytes: how much of each is kept, half from its start and half from its end.

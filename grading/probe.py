@@ -123,7 +123,7 @@ def devices(_: dict[str, Any]) -> str:
     if strange:
         return f"sees {sorted(strange)}"
     try:
-        os.mknod("/work/null", 0o600 | 0o020000, os.makedev(1, 3))
+        os.mknod("/sandbox/work/null", 0o600 | 0o020000, os.makedev(1, 3))
     except OSError:
         return ""
     return "made a device node"
@@ -190,8 +190,8 @@ def nested_namespaces(_: dict[str, Any]) -> str:
 
 
 def mounts(_: dict[str, Any]) -> str:
-    mount = _refused("mount", b"none", b"/work", b"tmpfs", 0, 0)
-    return mount or _refused("open_tree", -100, b"/", 1) or _refused("pivot_root", b"/work", b"/work")
+    mount = _refused("mount", b"none", b"/sandbox/work", b"tmpfs", 0, 0)
+    return mount or _refused("open_tree", -100, b"/", 1) or _refused("pivot_root", b"/sandbox/work", b"/sandbox/work")
 
 
 def keyrings(_: dict[str, Any]) -> str:
@@ -219,7 +219,7 @@ def main() -> None:
     for check in CHECKS:
         broke = check(bait)
         print(json.dumps({"wall": check.__name__.replace("_", " "), "broke": broke}), flush=True)
-    Path("/work/owner").touch()
+    Path("/sandbox/work/owner").touch()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Outcome:
         breach: the limit for which it was ended.
         seconds: wall clock from the open gate to the end.
         stdout, stderr: truncated and escaped, safe to print.
-        work: a descriptor of its `/work` folder, open until the context is left.
+        work: a descriptor of its `/sandbox/work` folder, open until the context is left.
     """
 
     killed_outside: bool

@@ -144,7 +144,7 @@ except OSError as e:
     os._exit(3 if e.errno == errno.{error} else 4)
 os._exit(4)
 """
-_MAKES = "import os, time\nfor i in range(100000): os.mknod(f'/work/{i}')\ntime.sleep(60)\n"
+_MAKES = "import os, time\nfor i in range(100000): os.mknod(f'/sandbox/work/{i}')\ntime.sleep(60)\n"
 _OPENS = "import os\ntry:\n    for _ in range(64): os.open('/dev/null', 0)\nexcept OSError: os._exit(3)\n"
 _STUBBORN = """
 import os, signal, time
@@ -163,7 +163,7 @@ _ATTEMPTS: dict[str, Callable[[], str]] = {
     "memory": _program(_EATS.format(bytes=1 << 30), Breach.MEMORY, memory_bytes=64 * MIB),
     "memory of many": _program(_SIXTY.format(bytes=4 << 20), Breach.MEMORY, memory_bytes=128 * MIB, processes=100),
     "address space": _program(_MAPS, None, (3,), address_space_bytes=1 * GIB),
-    "disk": _program(_FILLS.format(path="/work/x", error="ENOSPC"), None, (3,), disk_bytes=4 * MIB),
+    "disk": _program(_FILLS.format(path="/sandbox/work/x", error="ENOSPC"), None, (3,), disk_bytes=4 * MIB),
     "shared memory": _program(_FILLS.format(path="/dev/shm/x", error="ENOSPC"), None, (3,), disk_bytes=4 * MIB),
     "file size": _program(_FILLS.format(path="/tmp/x", error="EFBIG"), None, (3,), file_bytes=4 * MIB),
     "inodes": _program(_MAKES, Breach.INODES, inodes=500),

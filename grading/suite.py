@@ -63,7 +63,7 @@ class Suite:
         command = [sys.executable, "-m", "pytest", f"--rootdir={_TRUSTED}/suite", f"--confcutdir={_TRUSTED}/suite"]
         command += ["-c", f"{_TRUSTED}/suite/pytest.ini", "-p", "no:cacheprovider", "-q"]
         command += [word for plugin in _PLUGINS for word in ("-p", plugin)]
-        command += [f"--grading-fd={CHANNEL}", "--grading-job=/job/job.json", "--suite-cache=/work/cache"]
+        command += [f"--grading-fd={CHANNEL}", "--grading-job=/job/job.json", "--suite-cache=/sandbox/work/cache"]
         # "=" matters: pytest reads the conftest.py of any folder that stands as a word of its own.
         command.append("--collect-only" if submission is None else "--submission=/submission")
         command += [*self.options, "tests"]

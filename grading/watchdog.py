@@ -13,12 +13,12 @@ from .limits import Breach, Limits
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """Descriptors into a sandbox's own mount namespace. They keep its `/work` alive when it is dead.
+    """Descriptors into a sandbox's own mount namespace. They keep its `/sandbox/work` alive when it is dead.
 
     Attributes:
         process: a pidfd of the first process; readable once every process of the sandbox is gone.
         proc: the sandbox's own /proc, which lists its processes alone.
-        private: each tmpfs; the first is `/work`.
+        private: each tmpfs; the first is `/sandbox/work`.
     """
 
     process: int

@@ -101,7 +101,7 @@ def narrower_scales(path: Path) -> None:
         for node in model.graph.node
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and constants[node.input[1]].size == 1
     }
-    set_constants(model, {name: constants[name] * 0.8 for name in scales})
+    set_constants(model, {name: constants[name] * 0.9 for name in scales})
     save(model, path)
 
 

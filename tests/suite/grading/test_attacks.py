@@ -47,7 +47,7 @@ memory_bytes = 1_000_000_000
 PRELUDE = """
 import ctypes, json, os, pickle, platform, shutil, signal, socket, sys, time
 bait = json.loads({bait!r})
-os.chdir('/work')
+os.chdir('/sandbox/work')
 def win():
     open('answer.json', 'w').write({answer!r})
 def call(x86, arm, *arguments):

@@ -35,7 +35,9 @@ def fill(a_class: Class) -> dict[str, dict[str, str]]:
     due["bad"] = {**dict.fromkeys(EXPECTED, "failed"), "test_bonus": "not gradable", "test_after_the_parser": "passed"}
     a_class.hand_in("same", {"answer.json": {"answer": 1}, "parsed.txt": b"no"})
     due["same"] = due["bad"]
-    script = b"import time; time.sleep(0.3); open('/work/answer.json', 'w').write('{\"answer\": 42, \"bonus\": 1}')"
+    script = (
+        b"import time; time.sleep(0.3); open('/sandbox/work/answer.json', 'w').write('{\"answer\": 42, \"bonus\": 1}')"
+    )
     a_class.hand_in("script", {"lab1_export_resnet50.py": script, "parsed.txt": b"fine"})
     due["script"] = {**EXPECTED, "test_products[2]": "failed", "test_products[3]": "failed"}
     a_class.hand_in("crash", {"answer.json": HONEST, "parsed.txt": b"segfault"})

@@ -101,7 +101,7 @@ def test_a_wall_that_is_down_is_found(monkeypatch: pytest.MonkeyPatch, fault: Fa
 def test_the_probe_sees_that_it_can_mount(tmp_path: Path) -> None:
     # No single fault lets a sandboxed program mount: capabilities, filter and nested namespace each forbid it.
     code = f"import os; from grading import probe; os.chroot({str(tmp_path)!r}); print(probe.mounts({{}}))"
-    (tmp_path / "work").mkdir()
+    (tmp_path / "sandbox" / "work").mkdir(parents=True)
     inside = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", code]
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
