@@ -35,7 +35,7 @@ LARGEST_LOSS = 0.02
 WEIGHT_RANGE = (0.4, 1.2)
 # Thousands of images have larger extremes than this sample: 1.1 to 1.4 times. Cutting rare peaks is right too.
 ACTIVATION_RANGE = (0.3, 1.6)
-RANGE_IMAGES = 128
+RANGE_IMAGES = 64
 
 
 @pytest.fixture(scope="module")
