@@ -59,7 +59,7 @@ class Recipe:
     label_smoothing: float = 0.2
     shift: int = 2
     qat_share: float = 0.1
-    qat_lr: float = 1e-4
+    qat_lr: float = 3e-5
     watched: int = 2000
 
     def qat_epochs(self, epochs: int) -> int:
