@@ -18,7 +18,7 @@ verify: $(VENV)/ready
 	$(BIN)/python -m pytest --report=results $(ARGS)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest tests/suite -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest tests/suite -m "not slow" --timeout=600 $(ARGS)
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest tests/suite -m slow $(ARGS)

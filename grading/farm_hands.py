@@ -55,6 +55,7 @@ class Farm:
         for end in (self._bell, self._ringer):
             end.setblocking(False)
         self._room: list[dict[str, float]] = []
+        self._stranded: set[str] = set()
         self._refused: dict[str, str] = {}
         self._looked = 0.0
         self._hopeful_until = 0.0
@@ -138,12 +139,7 @@ class Farm:
         if time.monotonic() < self._looked + _LOOK_SECONDS:
             return
         self._survey()
-        for unit, future in list(self._flying.items()):
-            if not self._supply(unit.resource):  # Dask does not look again when a worker gains a resource
-                del self._flying[unit]
-                with self._reaching():
-                    self._client.cancel([future])
-                handle(unit, Lost())
+        self._take_back(handle)
         if self._flying or self._takes or self._local.busy() or any(self._supply(u.resource) for u in self._waiting):
             self._hopeful_until = time.monotonic() + _PATIENCE_SECONDS
         elif self._waiting and time.monotonic() > self._hopeful_until:
@@ -154,6 +150,22 @@ class Farm:
                     "start one, then `python -m grading resume`"
                 ).format(address=self._address, lacking=lacking, seconds=_PATIENCE_SECONDS)
             )
+
+    def _take_back(self, handle: Handle) -> None:
+        """Hand out anew what no worker has: Dask does not look again when a worker gains a resource."""
+        with self._reaching():
+            held = {key for keys in self._client.processing().values() for key in keys}
+        before = self._stranded
+        stranded = {
+            future.key: unit for unit, future in self._flying.items() if not (future.done() or future.key in held)
+        }
+        self._stranded = set(stranded)
+        # Seen twice: a task may still be on its way to the scheduler, and news of its end on the way from there.
+        for key in before & self._stranded:
+            unit = stranded[key]
+            with self._reaching():
+                self._client.cancel([self._flying.pop(unit)])
+            handle(unit, Lost())
 
     def _submit(self, handle: Handle) -> None:
         """Give the scheduler what there is room for now, and keep the rest: who joins later finds work."""

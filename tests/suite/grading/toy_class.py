@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import unittest.mock
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from grading import commands, selftest
@@ -74,10 +74,17 @@ class Class:
         assert found == status, f"{said.stdout}\n{said.stderr}"
         return said
 
-    def started(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command as a program of its own, without the self-test."""
+    @contextlib.contextmanager
+    def started(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a command as a program of its own, without the self-test; it ends with the block."""
         line = [sys.executable, "-c", _WITHOUT_SELFTEST, *self.command(*words)[3:]]
-        return subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with subprocess.Popen(
+            line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as program:
+            try:
+                yield program
+            finally:
+                program.kill()  # a test that gave up must not wait for what it gave up on
 
     def verdicts(self) -> dict[str, dict[str, str]]:
         """student → short test name → verdict."""
