@@ -271,11 +271,23 @@ def shift(images: Tensor, reach: int, rng: torch.Generator) -> Tensor:
     return padded[number, :, rows, columns].permute(0, 3, 1, 2)  # indexing gave N×H×W×3
 
 
-def mirror(images: Tensor, numbers: Tensor, seed: int, epoch: int, count: int) -> Tensor:
-    """Flip half of the images left to right, in the next epoch the other half: both views seen equally often.
+def cut(images: Tensor, reach: int, rng: torch.Generator) -> Tensor:
+    """Grey out the square of up to `reach` pixels around a random point of each image (DeVries & Taylor 2017).
+
+    A network that may not rely on one telling part learns the others too; it matters once images are seen often.
+    """
+    count, _, height, width = images.shape
+    centre = torch.rand((2, count, 1), generator=rng).to(images.device)
+    rows = (torch.arange(height, device=images.device) - centre[0] * height).abs() <= reach
+    columns = (torch.arange(width, device=images.device) - centre[1] * width).abs() <= reach
+    return images.masked_fill((rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1), 0)
+
+
+def mirror(images: Tensor, numbers: Tensor, seed: int, showing: int, count: int) -> Tensor:
+    """Flip half of the images left to right, at the next showing the other half: both views seen equally often.
 
     Random flipping shows a quarter of the images the same way twice running (Jordan 2024, alternating flip).
     """
     first = torch.randint(2, (count,), generator=generator(seed, -1))
-    flip = ((first[numbers] + epoch) % 2 == 1).to(images.device)
+    flip = ((first[numbers] + showing) % 2 == 1).to(images.device)
     return torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)

@@ -38,33 +38,39 @@ class Recipe:
     """Every number that training depends on: few epochs leave few steps, and each must count.
 
     Attributes:
-        batch: images in a step; small enough that five epochs still hold 500 steps.
+        batch: images in a step; small enough that five epochs still hold 1000 steps.
+        views: how often each image is shown in its step, moved and mirrored differently each time (batch
+            augmentation; Hoffer et al. 2020). An epoch still takes every image once, but costs so much more.
         least_steps: in an epoch, so that a small data set is not used up in one or two.
         filter_lr, filter_momentum: of convolutions, see `OrthogonalMomentum`; a step turns filters by that share.
         other_lr, other_momentum, weight_decay: of biases, BatchNorm scales and the last layer (SGD, Nesterov).
         label_smoothing: share of the target that is spread over all classes: it keeps the network from being sure.
         shift: pixels by which images are moved at most, each way.
-        qat_share: share of the epochs, at least one, that fine-tunes with fake quantization.
+        cut: pixels that are greyed out around a random point, each way.
+        qat_share: share of all steps, the last, that fine-tunes with fake quantization.
         qat_lr: of fine-tuning (Adam); a small fraction of a weight, which is what rounding errors are.
         watched: images that BatchNorm statistics or activation ranges are taken from.
     """
 
-    batch: int = 500
+    batch: int = 250
+    views: int = 3
     least_steps: int = 25
-    filter_lr: float = 0.2
+    filter_lr: float = 0.1
     filter_momentum: float = 0.6
-    other_lr: float = 0.01
+    other_lr: float = 0.05
     other_momentum: float = 0.85
     weight_decay: float = 1e-3
     label_smoothing: float = 0.2
     shift: int = 2
+    cut: int = 4
     qat_share: float = 0.1
     qat_lr: float = 3e-5
     watched: int = 2000
 
-    def qat_epochs(self, epochs: int) -> int:
-        """How many of all epochs are fine-tuning."""
-        return max(1, round(epochs * self.qat_share))
+    def phases(self, steps: int) -> tuple[range, range]:
+        """Of all steps, those in FP32 and those that fine-tune."""
+        first = steps - max(1, round(steps * self.qat_share))
+        return range(first), range(first, steps)
 
 
 class OrthogonalMomentum(torch.optim.Optimizer):  # type: ignore[misc]
@@ -141,7 +147,7 @@ class Trainer:
         self.key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def train(
-        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], phase: str, epochs: range
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], phase: str, steps: range
     ) -> list[dict[str, Any]]:
         """Run a phase to its end; every learning rate falls linearly from its optimizer's own to 0.
 
@@ -149,9 +155,9 @@ class Trainer:
         ends where an uninterrupted one does.
 
         Returns:
-            The curves: a row for each epoch.
+            The curves: a row for each epoch, and for what a phase has of one.
         """
-        total = self.steps * len(epochs)
+        total = len(steps)
         rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
         state = self.restore(model, optimizers, phase)
         if state.step < total and not self.may_train:
@@ -159,8 +165,9 @@ class Trainer:
             raise artifact.stop(problem, f"train without that option, or copy a finished {self.work.name}/ to --out")
         sums, saved = torch.tensor([state.loss, state.correct], device=self.device), time.perf_counter()
         while state.step < total:
-            epoch, done = epochs[state.step // self.steps], state.step % self.steps
-            batches = cifar10.epoch_batches(len(self.labels), self.steps, self.seed, epoch)[done:]
+            epoch, done = divmod(steps[state.step], self.steps)
+            end = min(self.steps, done + total - state.step)  # a phase may end within an epoch
+            batches = cifar10.epoch_batches(len(self.labels), self.steps, self.seed, epoch)[done:end]
             model.train()
             started = time.perf_counter()
             for numbers in artifact.progress(batches, f"{phase}, epoch {epoch + 1}"):
@@ -185,12 +192,17 @@ class Trainer:
     def learn(
         self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], numbers: Tensor, epoch: int
     ) -> Tensor:
-        """One step on the images of these numbers; their loss and their right answers, each summed."""
-        here = numbers.to(self.device)
-        images, labels = self.images[here], self.labels[here]
-        images = cifar10.shift(images, self.recipe.shift, cifar10.generator(self.seed, epoch, int(numbers[0])))
+        """One step on the images of these numbers; their loss and their right answers, each summed over them."""
+        here, views = numbers.to(self.device), self.recipe.views
+        images, labels = self.images[here].repeat(views, 1, 1, 1), self.labels[here].repeat(views)
+        random = cifar10.generator(self.seed, epoch, int(numbers[0]))
+        images = cifar10.cut(cifar10.shift(images, self.recipe.shift, random), self.recipe.cut, random)
         if self.data.mirror:
-            images = cifar10.mirror(images, numbers, self.seed, epoch, len(self.labels))
+            turned = [
+                cifar10.mirror(shown, numbers, self.seed, epoch * views + view, len(self.labels))
+                for view, shown in enumerate(images.chunk(views))
+            ]
+            images = torch.cat(turned)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             scores = model(images.contiguous(memory_format=self.layout))
         smoothing = self.recipe.label_smoothing
@@ -200,7 +212,7 @@ class Trainer:
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
-        return torch.stack((loss.detach() * len(labels), (scores.argmax(1) == labels).sum()))
+        return torch.stack((loss.detach() * len(numbers), (scores.argmax(1) == labels).sum() / views))
 
     def row(
         self, model: nn.Module, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer], state: State
@@ -292,7 +304,8 @@ def make_parent(trainer: Trainer, weights: str) -> tuple[ResNet18, list[dict[str
             others, recipe.other_lr, recipe.other_momentum, weight_decay=recipe.weight_decay, nesterov=True
         ),
     ]
-    curves = trainer.train(model, optimizers, "fp32", range(trainer.epochs - recipe.qat_epochs(trainer.epochs)))
+    first, _ = recipe.phases(trainer.steps * trainer.epochs)
+    curves = trainer.train(model, optimizers, "fp32", first)
     return fold(model), curves
 
 
@@ -315,8 +328,8 @@ def make_child(
         print(f"quantized, not yet fine-tuned: {calibrated:.2%}")
         # Adam's steps do not depend on a filter's norm, and folding BatchNorm has made those very different.
         optimizer = torch.optim.Adam(model.parameters(), trainer.recipe.qat_lr)
-        epochs = range(trainer.epochs - trainer.recipe.qat_epochs(trainer.epochs), trainer.epochs)
-        curves = trainer.train(model, [optimizer], "qat_naive" if naive else "qat", epochs)
+        _, last = trainer.recipe.phases(trainer.steps * trainer.epochs)
+        curves = trainer.train(model, [optimizer], "qat_naive" if naive else "qat", last)
     freeze_weights(model)
     return model, curves, calibrated
 
@@ -367,7 +380,7 @@ def deliver(
         reference={"file": reference.name, "sha256": artifact.sha256(reference), "images": len(inputs)},
         accuracy=accuracy,
         agreement_with_torch=None if in_onnx is None else (in_onnx == in_torch).mean().item(),
-        epochs=len(curves),
+        epochs=round(sum(row["images"] for row in curves) / len(data.train), 2),
         training_seconds=round(sum(row["seconds"] for row in curves), 2),
         trained_on=torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else "cpu",
         recipe=dataclasses.asdict(trainer.recipe),
@@ -386,8 +399,8 @@ def parse() -> argparse.Namespace:
         "--naive", action="store_true", help="leave residuals and pool in float, as tools do unasked: to compare"
     )
     options = parser.parse_args()
-    if options.epochs is not None and options.epochs < 2:
-        parser.error(f"--epochs {options.epochs}: at least 2, one in FP32 and one of fine-tuning")
+    if options.epochs is not None and options.epochs < 1:
+        parser.error(f"--epochs {options.epochs}: at least 1")
     if options.subset is not None and options.subset < 100:
         parser.error(f"--subset {options.subset}: at least 100")
     return options
@@ -399,13 +412,15 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False  # what is called FP32 here is FP32
     data = cifar10.load(options.data, options.out / WORK, options.subset)
-    options.epochs = options.epochs or (EPOCHS_STAND_IN if data.source == cifar10.STAND_IN else EPOCHS)
+    stand_in = data.source == cifar10.STAND_IN
+    options.epochs = options.epochs or (EPOCHS_STAND_IN if stand_in else EPOCHS)
+    recipe = Recipe(views=1) if stand_in else Recipe()  # digits are neither mirrored nor many
     print(f"{data.source}: {len(data.train)} images to train on, {len(data.test)} to test on; on {options.device}")
     weights = "untrained" if options.weights == "untrained" else "trained"
     suffix = "_naive" if options.naive else ""
     fp32, int8 = options.out / "resnet18_cifar10.onnx", options.out / f"resnet18_qat{suffix}_cifar10.onnx"
     try:
-        trainer = Trainer(data, Recipe(), options)
+        trainer = Trainer(data, recipe, options)
         parent, curves = make_parent(trainer, weights)
         files, accuracy = deliver(trainer, parent, fp32, weights, curves)
         child, more, calibrated = make_child(trainer, parent, weights, options.naive)

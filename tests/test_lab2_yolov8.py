@@ -10,7 +10,7 @@ from fixtures.claims.engine import built, compared
 from fixtures.claims.onnx import OnnxClaims, answers
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.datasets import Photos
-from fixtures.detection import decode, matched, threshold_for
+from fixtures.detection import matched, threshold_for
 from fixtures.graphs import dtype_of_weights
 from fixtures.later import np
 from fixtures.messages import _
@@ -26,7 +26,7 @@ CONFIDENCE = 0.25
 # Untrained weights reach no such confidence: then the strongest anchors are compared.
 LEAST_ANCHORS = 60
 LEAST_OVERLAP = 0.9
-# Of the boxes drawn, at least this share must be found again at 90 % overlap with the same class.
+# Of the boxes drawn, at least this share must be in both outputs, at 90 % overlap and of the same class.
 LEAST_MATCHED = {Precision.FP32: 0.99, Precision.TF32: 0.95, Precision.FP16: 0.9}
 
 
@@ -86,7 +86,7 @@ class TestYoloV8n(OnnxClaims, SpeedupClaims):
         shares = []
         for expected, found in zip(result.reference, result.found, strict=True):
             threshold = threshold_for(expected, CONFIDENCE, LEAST_ANCHORS)
-            shares.append(matched(decode(expected, threshold), decode(found, threshold), LEAST_OVERLAP))
+            shares.append(matched(expected, found, threshold, LEAST_OVERLAP))
         share, least = float(np.mean(shares)), LEAST_MATCHED[case.precision]
         require(
             share >= least,

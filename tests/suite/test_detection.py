@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fixtures.detection import MOST, Boxes, decode, matched, threshold_for
+from fixtures.detection import MOST, decode, matched, threshold_for
 
 
 def raw(boxes: list[tuple[float, float, float, float]], classes: list[int], scores: list[float]) -> np.ndarray:
@@ -25,15 +25,41 @@ def test_the_weaker_of_two_overlapping_boxes_of_a_class_is_dropped() -> None:
     assert found.corners[0].tolist() == [75, 75, 125, 125]
 
 
-def test_matching_needs_class_and_overlap_and_counts_extra_boxes() -> None:
-    one = decode(raw([(100, 100, 50, 50)], [3], [0.9]), 0.25)
-    assert matched(one, one, 0.9) == 1
-    assert matched(one, decode(raw([(100, 100, 50, 50)], [4], [0.9]), 0.25), 0.9) == 0
-    assert matched(one, decode(raw([(110, 100, 50, 50)], [3], [0.9]), 0.25), 0.9) == 0
-    two = decode(raw([(100, 100, 50, 50), (300, 300, 50, 50)], [3, 3], [0.9, 0.9]), 0.25)
-    assert matched(one, two, 0.9) == 0.5
-    none = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    assert matched(one, none, 0.9) == 0
+BOX, FAR = (100.0, 100.0, 50.0, 50.0), (300.0, 300.0, 50.0, 50.0)
+NONE = raw([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("other", "share"),
+    [
+        (raw([BOX], [3], [0.9]), 1),
+        (raw([BOX], [4], [0.9]), 0),
+        (raw([(110, 100, 50, 50)], [3], [0.9]), 0),
+        (raw([BOX], [3], [0.1]), 0),
+        (raw([BOX, FAR], [3, 3], [0.9, 0.9]), 2 / 3),
+        (NONE, 0),
+    ],
+    ids=["same", "another class", "shifted", "too weak", "one too many", "none"],
+)
+def test_matching_needs_class_overlap_and_score_both_ways(other: np.ndarray, share: float) -> None:
+    one = raw([BOX], [3], [0.9])
+    assert matched(one, other, 0.25, 0.9) == pytest.approx(share)
+    assert matched(other, one, 0.25, 0.9) == pytest.approx(share)
+    assert matched(NONE, NONE, 0.25, 0.9) == 1
+
+
+def test_what_rounding_alone_decides_is_no_mismatch() -> None:
+    on_the_threshold = raw([BOX], [3], [0.2501]), raw([BOX], [3], [0.2499])
+    assert matched(*on_the_threshold, 0.25, 0.9) == 1
+    # Two boxes that overlap by less than 90 %: the stronger hides the weaker.
+    pair = [BOX, (108.0, 100.0, 50.0, 50.0)]
+    assert matched(raw(pair, [3, 3], [0.8, 0.8001]), raw(pair, [3, 3], [0.8001, 0.8]), 0.25, 0.9) == 1
+
+
+def test_an_output_that_claims_every_box_matches_none_of_its_own() -> None:
+    everything = np.full((84, 8400), 0.9, np.float32)
+    everything[:4] = np.random.default_rng(0).uniform(0, 640, (4, 8400))
+    assert matched(raw([BOX], [3], [0.9]), everything, 0.25, 0.9) < 0.1
 
 
 def test_untrained_scores_lower_the_threshold_and_trained_ones_do_not() -> None:

@@ -135,6 +135,20 @@ def test_weights_are_scaled_by_channel_and_activations_by_their_extremes(model: 
         assert found["first.weight"] == pytest.approx(amax / 127, rel=0.01)
 
 
+def test_qdq_names_the_size_of_every_kernel(model: Path, tmp_path: Path) -> None:
+    """Which ONNX leaves to the weight's shape, and TensorRT 8.6 does not find behind Q/DQ."""
+    loaded = onnx.load(str(model))
+    for node in loaded.graph.node:
+        kept = [attribute for attribute in node.attribute if attribute.name != "kernel_shape"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    onnx.save(loaded, str(model))
+    graph.to_int8_qdq(model, tiny.calibration(tmp_path / "calibration"), tmp_path / "int8.onnx")
+    nodes = [node for node in onnx.load(str(tmp_path / "int8.onnx")).graph.node if node.op_type == "Conv"]
+    assert nodes
+    assert all("kernel_shape" in {attribute.name for attribute in node.attribute} for node in nodes)
+
+
 def test_qdq_leaves_logging_and_root_handlers_alone(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
