@@ -7,6 +7,8 @@ import json
 import random
 from typing import Any
 
+from fixtures.lint import FLOAT_RESIDUAL, REFORMAT
+
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"{{ 7*7 }}\u202egnp.exe\x00\ud800"
 BACKENDS = {"onnxruntime": 40.0, "tensorrt": 4.0}
 PRECISIONS = {"fp32": 1.0, "fp16": 0.52, "int8": 0.31}
@@ -123,10 +125,14 @@ def _engine(
             "sha256": "0" * 64,
             "layers": {"fp32": 3, precision: 50} if precision != "fp32" else {"fp32": 53},
             "every_layer": [[f"{name} {n}", "convolution", precision] for n in range(54)],
+            "advice": [{"kind": kind, "layers": [f"{name} 3", f"{name} 7"]} for kind in (REFORMAT, FLOAT_RESIDUAL)]
+            if precision == "int8"
+            else [],
         }
     )
     seconds = [milliseconds * 1e-3 * rng.lognormvariate(0, 0.03) for _ in range(samples)]
-    run["latencies"].append({**key, "batch": 1, "seconds": seconds})
+    profile = [[f"{name} {n}", milliseconds * 1e-3 / 54, 1 / 54] for n in range(54)]
+    run["latencies"].append({**key, "batch": 1, "seconds": seconds, "profile": profile if precision == "int8" else []})
     sqnr = {"fp32": None, "fp16": 61.5, "int8": 24.25}[precision]
     run["agreements"].append({**key, "largest": 0.01, "sqnr_db": sqnr, "top1": 0.97, "top5": 1.0})
     if precision != "fp32":
