@@ -1,9 +1,11 @@
-"""`python -m benchmarks.detection N`: how often seeded wrong work is found, and right work refused, over N runs."""
+"""`python -m benchmarks.detection N [LAB ...]`: how often seeded wrong work is found, and right work refused, of N."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,21 +16,25 @@ from pathlib import Path
 from fixtures.device import machine
 
 ROOT = Path(__file__).resolve().parent.parent
-WRONG = (
-    "tests/suite/test_wrong_submissions.py",
-    "tests/suite/test_wrong_calibration.py",
-    "tests/suite/test_wrong_qat.py",
-)
+WRONG = {
+    "lab1": "tests/suite/test_wrong_submissions.py",
+    "lab2": "tests/suite/test_wrong_submissions.py",
+    "lab3": "tests/suite/test_wrong_submissions.py",
+    "lab4": "tests/suite/test_wrong_calibration.py",
+    "lab5": "tests/suite/test_wrong_qat.py",
+}
 RIGHT = "tests/suite/test_right_variants.py"
 OUT = ROOT / "docs" / "results"
 
 
-def one_round() -> dict[tuple[str, str], bool]:
+def one_round(labs: list[str]) -> dict[tuple[str, str], bool]:
     """Run every case once, each with a seed of its own: by kind and name, whether the suite answered rightly."""
+    files = [*dict.fromkeys(WRONG[lab] for lab in labs), RIGHT]
+    right = " or ".join(f"(right_work and {lab})" for lab in labs)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-k", "wrong_work or right_work", f"--junitxml={report}"]
-        subprocess.run([*command, *WRONG, RIGHT], cwd=ROOT, capture_output=True, check=False)
+        command = [sys.executable, "-m", "pytest", "-q", "-k", f"wrong_work or {right}", f"--junitxml={report}"]
+        subprocess.run([*command, *files], cwd=ROOT, capture_output=True, check=False)
         # Our own pytest wrote it a moment ago.
         cases = ElementTree.parse(report).getroot().iter("testcase")
         return {
@@ -47,23 +53,25 @@ def name(case: ElementTree.Element) -> str:
 def main() -> None:
     """Run, and write a table and the counts behind it."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    labs = sys.argv[2:] or list(WRONG)
     good: Counter[tuple[str, str]] = Counter()
-    for number in range(rounds):
-        for case, answered in one_round().items():
-            good[case] += answered
-        print(
-            f"{number + 1} of {rounds}: {sum(good.values())} of {(number + 1) * len(good)} answered rightly", flush=True
-        )
+    # No verdict here depends on time, so rounds may run side by side.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, found_rightly in enumerate(pool.map(one_round, [labs] * rounds), 1):
+            for case, answered in found_rightly.items():
+                good[case] += answered
+            print(f"{number} of {rounds}: {sum(good.values())} of {number * len(good)} answered rightly", flush=True)
     wrong = {case: count for (kind, case), count in sorted(good.items()) if kind == "wrong"}
     right = {case: count for (kind, case), count in sorted(good.items()) if kind == "right"}
     found, refused = sum(wrong.values()), rounds * len(right) - sum(right.values())
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    here = machine().describe()
+    here = f"{machine().cpu}, {machine().cores} cores"
     lines = [
         "# What the suite can tell",
         "",
-        f"Seeded wrong work, and right work made differently, handed in {rounds} times each with a",
-        f"fresh seed; ONNX Runtime, {here}, {today}. Made with `python -m benchmarks.detection {rounds}`.",
+        f"Seeded wrong work for {', '.join(labs)}, and right work made differently, handed in {rounds} times each",
+        f"with a fresh seed; ONNX Runtime, {here}, {today}.",
+        f"Made with `python -m benchmarks.detection {rounds} {' '.join(labs)}`.",
         "",
         f"Found: {found} of {rounds * len(wrong)} wrong submissions ({found / (rounds * len(wrong)):.1%}), each by the",
         f"test that looks for its fault. Refused: {refused} of {rounds * len(right)} right ones",
