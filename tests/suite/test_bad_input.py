@@ -101,6 +101,7 @@ def test_a_broken_model_fails_with_one_clear_message(
     messages = [outcome.message(test) for test in failed]
     assert any(says in message for message in messages), messages
     assert all("Traceback" not in message and ".py:" not in message for message in messages), messages
+    assert all(message.startswith("expected: ") for message in messages), messages  # not what was caught before
 
 
 @pytest.mark.parametrize(
