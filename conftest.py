@@ -11,6 +11,7 @@ from fixtures import backends, messages
 from fixtures.messages import _
 
 pytest_plugins = (
+    "fixtures.progress",  # first: the others import it, and pytest rewrites what it loads itself
     "fixtures.doctor",
     "fixtures.submission",
     "fixtures.datasets",
