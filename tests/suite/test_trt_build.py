@@ -236,6 +236,7 @@ CALIBRATE = """
     def build(written, batches=2, during=lambda: None):
         \"""What TensorRT does with a calibrator: the cache, or else batches until there are none.\"""
         with trt_weak.plan(folder / "model.onnx", options, folder / "cache") as plan:
+            assert plan.prefer_int8
             calibrator = plan.flags["calibrator"]
             found = calibrator.read_calibration_cache()
             for _number in range(batches if found is None else 0):

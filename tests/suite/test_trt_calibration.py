@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fixtures.backends import calibration_cache
+from fixtures.backends import calibration_cache, trt_build
 from fixtures.backends.base import CalibrationData
 from fixtures.backends.calibration_cache import Batches, Provenance, check, read_scales, sidecar, write_sidecar
 
@@ -143,3 +145,11 @@ def test_unfit_images_are_refused_before_anything_is_built(images: CalibrationDa
     np.save(tmp_path / "nan.npy", np.full((1, 3, 8, 8), np.nan, np.float32))
     with pytest.raises(ValueError, match="image 6 holds NaN"):
         Batches(dataclasses.replace(images, batches=(*images.batches, tmp_path / "nan.npy")), (1, 3, 8, 8))
+
+
+def test_convolutions_are_asked_for_in_int8_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = types.SimpleNamespace(CONVOLUTION="convolution", ACTIVATION="activation")
+    monkeypatch.setitem(sys.modules, "tensorrt", types.SimpleNamespace(LayerType=kinds, int8="INT8"))
+    layers = [types.SimpleNamespace(type=kind, precision=None) for kind in (kinds.CONVOLUTION, kinds.ACTIVATION)]
+    trt_build._prefer_int8(types.SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__))
+    assert [layer.precision for layer in layers] == ["INT8", None]
