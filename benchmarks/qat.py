@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.pairs import paired, where
 from fixtures import backends
-from fixtures.accuracy import opened, reference_outputs
+from fixtures.accuracy import reference_outputs
 from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
+from fixtures.backends.trt import CACHE_VARIABLE
 from fixtures.datasets import Labelled, find_labelled
-from fixtures.device import machine
 from fixtures.engine_cache import EngineCache
-from fixtures.latency import interleave, rounds_for, speedup, warm_up
 from fixtures.layers import prove
 from fixtures.models import RESNET18, RESNET18_QAT
-from fixtures.steady import measure
 
 NAIVE = "resnet18_qat_naive_cifar10.onnx"
 CALIBRATION_IMAGES = 512
 ALL = 1_000_000
-SECONDS, MOST_ROUNDS = 5.0, 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,27 +99,16 @@ def row(
     batch = engine.options.shapes["input"][0]
     found = classes(backend, engine, images, batch)
     exact = reference_outputs(source, list(feeds(images, batch)), "output").argmax(axis=1)[: len(images)]
-    with opened(backend, baseline, engine) as (first, second):
-        for runner in (first, second):
-            runner.prepare(next(feeds(images, batch)))
-            warm_up(runner, on_gpu=backend.on_gpu)
-        rounds = rounds_for(first.enqueue() + second.enqueue(), SECONDS, 10, MOST_ROUNDS)
-        measured = measure(lambda: interleave(first, second, rounds), on_gpu=backend.on_gpu)
-    ratio = speedup(measured.samples[0], measured.samples[1])
     return {
         "engine": kind.name,
         "precision": kind.precision.value,
         "convolutions_and_products": prove(engine.layers, kind.precision).counts,
         "size_bytes": engine.size_bytes,
         "build_seconds": round(engine.build_seconds, 1),
-        "latency_ms": measured.samples[1].median * 1e3,
-        f"speedup_over_{BASELINE.precision.value}": [ratio.value, ratio.low, ratio.high],
-        "doubt": None if measured.doubt is None else measured.doubt.reason,
         "accuracy": float((found == held.labels).mean()),
         "accuracy_in_onnx_runtime": float((exact == held.labels).mean()),
         "same_class_as_onnx_runtime": float((found == exact).mean()),
-        "samples_ms": [round(seconds * 1e3, 5) for seconds in measured.samples[1].seconds],
-        "baseline_samples_ms": [round(seconds * 1e3, 5) for seconds in measured.samples[0].seconds],
+        **paired(backend, baseline, engine, next(feeds(images, batch)), BASELINE.precision.value),
     }
 
 
@@ -138,6 +125,7 @@ def main() -> None:
     if held is None:
         raise SystemExit(f"{options.cifar10} has no test/<class>/*")
     images = held.normalised(mean, std)
+    os.environ.setdefault(CACHE_VARIABLE, str(options.cache.resolve() / "tensorrt"))
     cache, data = EngineCache(options.cache / "engines"), calibration(options.cifar10, mean, std, options.cache)
     rows, engines = [], {}
     for kind in KINDS:
@@ -149,14 +137,11 @@ def main() -> None:
         engines[kind] = cache.build(source, backend, build)
     for kind, engine in engines.items():
         rows.append(row(backend, kind, engine, engines[BASELINE], options.submission / kind.file, held, images))
-        shown = {name: value for name, value in rows[-1].items() if not name.endswith("samples_ms")}
+        shown = {name: value for name, value in rows[-1].items() if "samples" not in name}
         print(json.dumps(shown, ensure_ascii=False), flush=True)
     if options.out is not None:
         report = {
-            "device": backend.device(),
-            "machine": machine().describe(),
-            "software": backend.version(),
-            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            **where(backend),
             "batch": options.batch,
             "test_images": len(held.labels),
             "model_sha256": manifest["sha256"],

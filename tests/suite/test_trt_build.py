@@ -326,6 +326,14 @@ def test_trouble_while_tensorrt_calls_back_is_told(model: Path, stand_in: Path) 
     assert lines[2] == "ValueError: the parser stopped []"
 
 
+def test_a_builder_that_speaks_of_anything_but_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["1: [caskUtils.cpp::createCaskHardwareInfo::858] Error Code 1: Cask (no further information)"]
+    for free, short in ((300 << 20, True), (4 << 30, False)):
+        monkeypatch.setattr(trt_build, "free_memory", lambda free=free: (free, 8 << 30))
+        assert trt_build._short_of_memory(words) is short
+        assert trt_build._short_of_memory([*words, "out of memory"])
+
+
 def test_out_of_memory_is_tried_once_more_with_less(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int | None] = []
 

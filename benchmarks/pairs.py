@@ -1,0 +1,52 @@
+"""Two engines measured in turn, as the suite's speedups are: shared by the benchmarks that compare engines."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fixtures.accuracy import opened
+from fixtures.backends.base import Backend, Engine
+from fixtures.device import machine
+from fixtures.latency import interleave, rounds_for, speedup, warm_up
+from fixtures.steady import measure
+
+SECONDS, MOST_ROUNDS = 5.0, 500
+
+
+def paired(
+    backend: Backend, slow: Engine, fast: Engine, feed: dict[str, npt.NDArray[np.float32]], name: str
+) -> dict[str, Any]:
+    """Latencies in milliseconds, raw samples of both, and how many times as fast the second is.
+
+    Args:
+        feed: what both are given, arrays as the engines were built for.
+        name: what the first is called in the row.
+    """
+    with opened(backend, slow, fast) as (first, second):
+        for runner in (first, second):
+            runner.prepare(feed)
+            warm_up(runner, on_gpu=backend.on_gpu)
+        rounds = rounds_for(first.enqueue() + second.enqueue(), SECONDS, 10, MOST_ROUNDS)
+        measured = measure(lambda: interleave(first, second, rounds), on_gpu=backend.on_gpu)
+    ratio = speedup(measured.samples[0], measured.samples[1])
+    return {
+        "latency_ms": measured.samples[1].median * 1e3,
+        f"speedup_over_{name}": [ratio.value, ratio.low, ratio.high],
+        "doubt": None if measured.doubt is None else measured.doubt.reason,
+        "samples_ms": [round(seconds * 1e3, 5) for seconds in measured.samples[1].seconds],
+        f"{name}_samples_ms": [round(seconds * 1e3, 5) for seconds in measured.samples[0].seconds],
+    }
+
+
+def where(backend: Backend) -> dict[str, Any]:
+    """On what a report's figures were taken, and when."""
+    return {
+        "device": backend.device(),
+        "machine": machine().describe(),
+        "software": backend.version(),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
