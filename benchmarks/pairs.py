@@ -30,7 +30,7 @@ def paired(
         for runner in (first, second):
             runner.prepare(feed)
             warm_up(runner, on_gpu=backend.on_gpu)
-        rounds = rounds_for(first.enqueue() + second.enqueue(), SECONDS, 10, MOST_ROUNDS)
+        rounds = rounds_for(2 * (first.enqueue() + second.enqueue()), SECONDS, 10, MOST_ROUNDS)
         measured = measure(lambda: interleave(first, second, rounds), on_gpu=backend.on_gpu)
     ratio = speedup(measured.samples[0], measured.samples[1])
     return {

@@ -44,7 +44,6 @@ class TestYoloV8n(OnnxClaims, SpeedupClaims):
     larger_batch = 8
     parity = 1e-3
     liveliness = 0.001
-    tolerance = {Precision.FP32: 1e-3, Precision.TF32: 5e-2, Precision.FP16: 1e-1}
     sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0, Precision.FP16: 30.0}
     rounds = 50
 

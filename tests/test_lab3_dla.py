@@ -70,8 +70,7 @@ class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
     larger_batch = 32
     parity = 1e-3
     liveliness = 0.02
-    # INT8 from 32 photographs, untrained weights, ONNX Runtime: 7.1 to 8.4 dB, and 1.2 to 1.6 of the spread.
-    tolerance = {Precision.FP32: 1e-3, Precision.TF32: 5e-2, Precision.FP16: 1e-1, Precision.INT8: 3.0}
+    # INT8 from 32 photographs, untrained weights: 7.1 to 8.4 dB in ONNX Runtime, 9.3 to 10.7 dB in TensorRT 8.6.
     sqnr = {Precision.FP32: 60.0, Precision.TF32: 35.0, Precision.FP16: 30.0, Precision.INT8: 4.0}
     # Noise picks among classes that tie, which counts as the same; of eight photographs one may still tip.
     classes = {Precision.FP32: (0.99, 0.99), Precision.TF32: (0.85, 0.99), Precision.FP16: (0.85, 0.99)}

@@ -189,7 +189,6 @@ class TestInt8(ClassifierClaims, SpeedupClaims):
     baselines = (Precision.FP32, Precision.TF32, Precision.FP16)
     gpu_precisions = (Precision.FP16,)
     larger_batch = 32
-    tolerance = {Precision.FP16: 1e-1, Precision.INT8: 2.0}
     # Noise of a tenth of the signal's power: good calibration leaves a thirtieth or less.
     sqnr = {Precision.FP16: 30.0, Precision.INT8: 10.0}
     # Noise picks among classes that tie, which counts as the same; of eight photographs one may still tip.

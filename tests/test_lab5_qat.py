@@ -103,7 +103,6 @@ class TestQat(OnnxClaims, ClassifierClaims, SpeedupClaims):
     # tip a value to the next step.
     parity = 0.3
     liveliness = 0.05
-    tolerance = {Precision.INT8: 0.5}
     sqnr = {Precision.INT8: 20.0}
     classes = {Precision.INT8: (0.85, 0.99)}
 

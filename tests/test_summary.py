@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 
 from fixtures.backends.base import Precision
+from fixtures.backends.graph_rules import weights_bytes
 from fixtures.case import Case
 from fixtures.claims.engine import built
+from fixtures.graphs import load
 from fixtures.messages import _
 from fixtures.models import RESNET50
 from fixtures.report.record import Record
 from fixtures.verdict import require
 
 # The course's table: about 100, 50 and 25 MB. FP16 stores every weight in half the bytes. INT8 would reach a quarter
-# were an engine weights alone; below 2.5 times, more than half of the weights cannot be INT8.
+# were an engine weights alone; below 2.5 times, more than half of the weights cannot be INT8. The measure is the FP32
+# weights, not the FP32 engine: that may hold some laid out anew (129 MB in all with TensorRT 8.6 on an H100).
 SMALLER_THAN_FP32 = {Precision.FP16: (1.8, 2.2), Precision.INT8: (2.5, 4.2)}
 
 
@@ -27,14 +30,14 @@ class TestSizes:
 
     @pytest.mark.points(1)
     def test_size_follows_the_precision(self, case: Case, record: Record) -> None:
-        """Half of FP32 in FP16, a third to a quarter in INT8."""
-        large, small = built(case.other(Precision.FP32), record), built(case, record)
-        ratio = large.size_bytes / small.size_bytes
+        """Half of the FP32 weights in FP16, a third to a quarter in INT8."""
+        weights, small = weights_bytes(load(case.reference()), Precision.FP32), built(case, record)
+        ratio = weights / small.size_bytes
         low, high = SMALLER_THAN_FP32[case.precision]
         require(
             low <= ratio <= high,
-            expected=_("an engine {low:g} to {high:g} times smaller than FP32's {size:.1f} MB").format(
-                low=low, high=high, size=large.size_bytes / 1e6
+            expected=_("an engine {low:g} to {high:g} times smaller than the FP32 weights, {size:.1f} MB").format(
+                low=low, high=high, size=weights / 1e6
             ),
             found=_("{ratio:.2f} times, {size:.1f} MB").format(ratio=ratio, size=small.size_bytes / 1e6),
             look=_("which precision are the weights stored in? See the layer information"),

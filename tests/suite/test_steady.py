@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from fixtures import steady
 from fixtures.device import Process, Snapshot
-from fixtures.latency import Samples
+from fixtures.latency import Samples, interleave
 from fixtures.steady import ATTEMPTS, doubt, measure
 from fixtures.verdict import Cause
+
+if TYPE_CHECKING:
+    from fixtures.backends.base import Runner
 
 CALM = Samples((1.00e-3, 1.01e-3, 0.99e-3, 1.00e-3))
 WILD = Samples((1.00e-3, 1.85e-3, 0.99e-3, 1.00e-3))
@@ -20,6 +24,26 @@ QUIET = Snapshot(0.0, throttle_reasons=(), others=())
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steady, "_PAUSE", 0.0)
+
+
+class Caching:
+    """An engine on a GPU whose cache holds the weights of whichever ran last."""
+
+    last: Caching | None = None
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def enqueue(self) -> float:
+        """One run: slower behind another engine."""
+        behind, Caching.last = Caching.last, self
+        return self.seconds * (1 if behind is self else 1.1)
+
+
+def test_each_of_a_pair_is_measured_behind_itself() -> None:
+    slow, fast = Caching(2e-3), Caching(1e-3)
+    taken = interleave(cast("Runner", slow), cast("Runner", fast), 10)
+    assert [set(samples.seconds) for samples in taken] == [{2e-3}, {1e-3}]
 
 
 @pytest.mark.parametrize(

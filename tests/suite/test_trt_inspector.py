@@ -120,6 +120,19 @@ def test_depthwise_on_cuda_cores_is_fp32() -> None:
     assert (found.kind, found.precision) == ("convolution", Precision.FP32)
 
 
+@pytest.mark.parametrize(
+    ("tactic", "precision"),
+    [
+        # As TensorRT 8.6 on an H100 names MobileNetV2's.
+        ("sm50_xmma_convolution_trt_depthwiseFP32NHWC4_fp32nhwcx4_fp32nhwcx4_fp32kcrs", Precision.FP32),
+        ("sm70_xmma_convolution_depthwiseConv_fp32fp32_trt_kernel_fp32_TR3_TS3", Precision.FP32),
+        ("sm80_xmma_convolution_of_a_new_kind", None),
+    ],
+)
+def test_a_kernel_older_than_tf32_multiplies_fp32(tactic: str, precision: Precision | None) -> None:
+    assert one(convolution(F32, F32, "Float", tactic)).precision is precision
+
+
 def test_reduced_precision_is_told_by_operands() -> None:
     assert one(convolution(F16, F16, "Half")).precision is Precision.FP16
     assert one(convolution(I8, F32, "Int8")).precision is Precision.INT8, "a float output does not matter"

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends import trt, trt_network
+from fixtures.backends import trt
 from fixtures.backends.base import BuildOptions, Precision
 from fixtures.backends.trt import TensorRTBackend
 from tests.suite.gpu.bench import SHAPE, Bench, run_apart, write_network
 
 pytestmark = pytest.mark.gpu
 
-# A plan's header: a tag, a version of its format, its size, then TensorRT's own version, a byte for each number
-# (seen in 8.6.0's, built as 8.6.0.12: 08 06 00 0c at byte 24).
-HEADER = 64
 DESERIALIZE = """
     import pathlib, sys
     from fixtures.backends import trt_network
@@ -49,20 +46,14 @@ def test_a_changed_engine_is_never_deserialized(bench: Bench, tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("damage", "words"),
-    [("garbage", "truncated or damaged"), ("truncated", "is refused"), ("version", "another version of TensorRT")],
+    [("garbage", "truncated or damaged"), ("truncated", "is refused")],
 )
 def test_a_plan_that_this_tensorrt_cannot_take(bench: Bench, tmp_path: Path, damage: str, words: str) -> None:
     content = bytearray(bench.build(Precision.FP32).path.read_bytes())
     if damage == "garbage":
         content = bytearray(b"no engine at all " * 4096)
-    elif damage == "truncated":
-        del content[len(content) * 3 // 4 :]
     else:
-        at = content.find(bytes(trt_network.version()), 0, HEADER)
-        print(f"begins with {content[:HEADER].hex(' ')}; version at {at}")
-        if at < 0:
-            pytest.skip("this version's plan does not tell its version as 8.6's does")
-        content[at + 1] ^= 1
+        del content[len(content) * 3 // 4 :]
     path = tmp_path / "foreign.engine"
     path.write_bytes(content)
     done = run_apart(DESERIALIZE, str(path))
