@@ -118,7 +118,7 @@ def on_jetson(ratio: float = 1.63, verdict: str = "passed") -> Members:
         document[table][0]["precision"] = "tf32"
     members[document["engines"][0]["layers"]] = [layer(number, "tf32") for number in range(20)]
     row = document["speedups"][0]
-    row.update(over="tf32", slow=[value * ratio / 2 for value in row["slow"]], verdict=verdict)
+    row.update(over="tf32", slow=[value * ratio / 2 for value in row["slow"]], verdict=verdict, band=[1.30, 1.96])
     document["latencies"][0]["seconds"] = row["slow"]
     found = speedup(Samples(tuple(row["slow"])), Samples(tuple(row["fast"])))
     row.update(ratio=found.value, low=found.low, high=found.high)

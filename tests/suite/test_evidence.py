@@ -124,6 +124,24 @@ def test_forged_evidence_is_refused_for_its_own_reason(name: str, tmp_path: Path
     assert words in rejected(members, tmp_path / "e.zip")
 
 
+def test_evidence_outlives_the_expectations_of_its_day(tmp_path: Path) -> None:
+    """Judged then by no range, or by another: that contradicts nothing, and today's range gives today's verdict."""
+    for then in ({"band": None, "verdict": "not gradable"}, {"band": [1.8, 2.2], "verdict": "failed"}):
+        members = on_jetson()
+        of(members, "speedups").update(then)
+        status, verdicts, output = derive(pack(members, tmp_path / "e.zip"), tmp_path / "out")
+        assert status == 0, output
+        assert verdicts["test_speedup[mobilenet_v2-tensorrt-fp16-over-tf32]"] == "passed"
+        run_json = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+        assert run_json["speedups"][0]["verdict"] == "passed"
+
+
+def test_a_verdict_must_follow_from_the_range_it_names(tmp_path: Path) -> None:
+    members = on_jetson()
+    of(members, "speedups").update(band=[1.8, 2.2])
+    assert "said to be passed; its samples give failed" in rejected(members, tmp_path / "e.zip")
+
+
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     path = pack(sound(), tmp_path / "e.zip")
     content = path.read_bytes()
