@@ -9,11 +9,12 @@ import pytest
 from fixtures import dla
 from fixtures.backends.base import Layer, Precision
 from fixtures.backends.trt_inspector import parse
-from fixtures.case import read_graph
+from fixtures.case import Case, read_graph
 from fixtures.claims.classifier import ClassifierClaims
+from fixtures.claims.engine import built, not_computed
 from fixtures.claims.onnx import OnnxClaims
 from fixtures.claims.speedup import SpeedupClaims
-from fixtures.layers import prove
+from fixtures.layers import by_node, prove
 from fixtures.messages import _
 from fixtures.models import MOBILENET_V2
 from fixtures.report.record import PlacementRow, Record
@@ -153,5 +154,36 @@ class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
             len(named) >= len(names) // 2 and layers >= len(named) // 4,
             expected=_("layers named after the model's {count} weighted nodes").format(count=len(graph.weights)),
             found=_("{count} of them, in {layers} layers").format(count=len(named), layers=layers),
+            look=_("export the layers of an engine built from the model that you hand in"),
+        )
+
+
+@pytest.mark.lab3
+class TestLayerInformation:
+    """The submitted layer_info.json beside an engine that is built here from the same model."""
+
+    lab = "lab3"
+    model = MOBILENET_V2
+    precisions = (Precision.FP16,)
+
+    @pytest.mark.points(2)
+    def test_layer_information_agrees(self, case: Case, layer_info: tuple[Layer, ...], record: Record) -> None:
+        """Convolution by convolution it tells the precision that TensorRT chooses here too."""
+        if (native := not_computed(case)) is not None:
+            not_gradable(Cause.NOT_COMPUTED, native)
+        nodes = [
+            name for name, shape in read_graph(case.submission, self.lab, self.model.file).weights if len(shape) > 2
+        ]
+        ours, theirs = by_node(built(case, record).layers, nodes), by_node(layer_info, nodes)
+        both = [name for name in ours if name in theirs]
+        differ = [name for name in both if ours[name] is not theirs[name]]
+        require(
+            len(both) >= LEAST_IN_FP16 * len(ours) and len(differ) <= (1 - LEAST_IN_FP16) * len(both),
+            expected=_("the {count} convolutions of an engine built here, at least {least:.0%} alike").format(
+                count=len(ours), least=LEAST_IN_FP16
+            ),
+            found=_("{count} of them named; {differ} in another precision: {names}").format(
+                count=len(both), differ=len(differ), names=", ".join(differ[:3]) or "–"
+            ),
             look=_("export the layers of an engine built from the model that you hand in"),
         )

@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.backends.base import Layer, Precision
 from fixtures.backends.trt_inspector import NAMES_ONLY, parse, tactic_precision, tensor_format
-from fixtures.layers import prove
+from fixtures.layers import by_node, prove
 
 F32, F16, I8 = "Row major linear FP32", "Channel major FP16 format where channel % 8 == 0", "Channel major Int8 format"
 I8_32 = "Thirty-two wide channel vectorized row major Int8 format"
@@ -290,3 +290,14 @@ def test_tensorrt_11_has_io_tensors_and_splits_type_and_layout() -> None:
 def test_what_is_no_layer_information_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"layer information|Layers"):
         parse(text)
+
+
+def test_the_nodes_that_a_layer_fused_are_told_by_name() -> None:
+    layers = [
+        Layer("/stem/Conv + PWN(/stem/Clip)", "convolution", Precision.FP16, (), ()),
+        Layer("/b/Conv + /b/Add", "convolution", Precision.INT8, (), ()),
+        Layer("/untold/Conv", "convolution", None, (), ()),
+        Layer("Reformatting CopyNode for Input Tensor 0 to /last/Conv", "reformat", Precision.FP16, (), ()),
+    ]
+    nodes = ["/stem/Conv", "/b/Conv", "/untold/Conv", "/last/Conv", "/stem/Con", "Conv"]
+    assert by_node(layers, nodes) == {"/stem/Conv": Precision.FP16, "/b/Conv": Precision.INT8}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -85,30 +86,34 @@ def miscount_crossings(folder: Path) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
-def layers_of_an_fp32_engine(folder: Path) -> None:
-    """Lab 3: the layer information of an engine built without --fp16."""
+def layers(folder: Path, told: str, kernel: str, share: float = 1) -> None:
+    """Lab 3: layer information as an engine's of this model, of the first part of its convolutions."""
     model = onnx.load(str(folder / "mobilenet_v2.onnx"))
-    tensor = {
-        "Name": "t",
-        "Location": "Device",
-        "Dimensions": [1, 32, 112, 112],
-        "Format/Datatype": "Row major linear FP32",
-    }
-    layers = [
+    tensor = {"Name": "t", "Dimensions": [1, 32, 112, 112], "Format/Datatype": f"Row major linear {told}"}
+    names = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    described = [
         {
-            "Name": node.name,
+            "Name": name,
             "LayerType": "CaskConvolution",
             "ParameterType": "Convolution",
             "Inputs": [tensor],
             "Outputs": [tensor],
-            "Weights": {"Type": "Float", "Count": 864},
-            "TacticName": "sm80_xmma_fprop_implicit_gemm_indexed_f32f32_f32f32_f32_nchwkcrs_nchw",
+            "TacticName": f"sm80_xmma_fprop_implicit_gemm_indexed_{kernel}_nhwckrsc_nhwc",
         }
-        for node in model.graph.node
-        if node.op_type == "Conv"
+        for name in names[: round(share * len(names))]
     ]
-    text = json.dumps({"Layers": layers, "Bindings": ["input", "output"]})
+    text = json.dumps({"Layers": described, "Bindings": ["input", "output"]})
     (folder / "layer_info.json").write_text(text, encoding="utf-8")
+
+
+def layers_of_an_fp32_engine(folder: Path) -> None:
+    """Built without --fp16."""
+    layers(folder, "FP32", "f32f32_f32f32_f32")
+
+
+def layers_left_out(folder: Path) -> None:
+    """A third of the convolutions is in no layer."""
+    layers(folder, "FP16", "f16f16_f16f16_f16", share=2 / 3)
 
 
 WRONG = (
@@ -146,3 +151,23 @@ def test_wrong_work_fails_for_its_own_reason(
     wrong: Wrong, copy_of: Callable[..., Path], verify: Callable[..., Any]
 ) -> None:
     must_fail(wrong, copy_of, verify)
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: no layers without a GPU")
+@pytest.mark.parametrize(
+    ("told", "kernel", "share", "says"),
+    [
+        ("FP16", "f16f16_f16f16_f16", 1, None),
+        ("FP16", "f16f16_f16f16_f16", 2 / 3, "35 of them named; 0 in another precision"),
+        ("FP32", "f32f32_f32f32_f32", 1, "52 of them named; 52 in another precision"),
+    ],
+    ids=["right", "left-out", "fp32"],
+)
+def test_layer_information_beside_an_engine_built_here(
+    told: str, kernel: str, share: float, says: str | None, copy_of: Callable[..., Path], verify: Callable[..., Any]
+) -> None:
+    test, folder = "test_layer_information_agrees", copy_of("lab3")
+    layers(folder, told, kernel, share)
+    outcome = verify(folder, "lab3", "-k", test, backend="tensorrt_rtx")
+    assert outcome.with_verdict("passed" if says is None else "failed") == {test}, outcome.output
+    assert says is None or says in outcome.message(test)

@@ -193,6 +193,7 @@ def no_sidecar(folder: Path) -> None:
     sidecar(folder / "resnet50_int8.cache").unlink()
 
 
+RTX = "tensorrt_rtx"
 NO_DATA = "test_images_are_no_test_images"
 NO_CACHE = "test_cache_scales_are_the_models"
 CHEATS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -285,7 +286,9 @@ def test_everybody_has_the_same_rows(rows: dict[str, dict[str, str]]) -> None:
 
 @pytest.mark.parametrize("name", ["honest0", "honest1"])
 def test_honest_neighbours_pass(graded: Class, rows: dict[str, dict[str, str]], name: str) -> None:
-    expected = {test: "not gradable" if test == NO_CACHE else "passed" for test in rows[name]}
+    # No cache was handed in, and nothing but TensorRT has layers to compare with.
+    silent = {test for test in rows[name] if test == NO_CACHE or ("_agrees[" in test and RTX not in test)}
+    expected = {test: "not gradable" if test in silent else "passed" for test in rows[name]}
     assert rows[name] == expected, graded.messages(name)
 
 
