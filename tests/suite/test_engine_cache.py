@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,61 +15,11 @@ import pytest
 
 from fixtures import engine_cache
 from fixtures.backends import graph
-from fixtures.backends.base import (
-    Backend,
-    BuildOptions,
-    CalibrationData,
-    Engine,
-    Layer,
-    LayerTensor,
-    Precision,
-    Runner,
-)
+from fixtures.backends.base import BuildOptions, CalibrationData, Layer, Precision
 from fixtures.backends.onnxrt import OnnxRuntimeBackend
 from fixtures.engine_cache import EngineCache, engine_key
-from fixtures.engines import Engines
 from tests.suite import tiny
-
-ROOT = Path(__file__).resolve().parents[2]
-FP32 = BuildOptions(Precision.FP32)
-LAYER = Layer(
-    "conv", "convolution", Precision.FP16, (LayerTensor("x", (1, 3), "fp16"),), (LayerTensor("y", (1,), "fp32"),), "d"
-)
-
-
-class Counting(Backend):
-    """Writes a file at once, and counts; raises what it is told to."""
-
-    name = "counting"
-    precisions = (Precision.FP32,)
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.builds = 0
-        self.error = error
-        self.release = "1"
-        self.gpu = "this GPU"
-
-    def availability(self) -> str | None:
-        return None
-
-    def runnable(self) -> str | None:
-        return None
-
-    def version(self) -> str:
-        return self.release
-
-    def device(self) -> str:
-        return self.gpu
-
-    def build(self, onnx: Path, options: BuildOptions, out: Path) -> tuple[Layer, ...]:
-        self.builds += 1
-        out.write_bytes(b"half" if self.error else b"a whole engine")
-        if self.error:
-            raise self.error
-        return (LAYER,)
-
-    def runner(self, engine: Engine) -> contextlib.AbstractContextManager[Runner]:
-        raise NotImplementedError
+from tests.suite.counting import FP32, LAYER, Counting
 
 
 @pytest.fixture
@@ -306,83 +251,6 @@ def test_a_real_engine_comes_back_whole(cache: EngineCache, model: Path) -> None
         assert runner.infer({"input": tiny.image()})["output"] == pytest.approx(tiny.run(model, tiny.image()), abs=1e-5)
 
 
-BUILDER = """
-import sys, time
-from pathlib import Path
-from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.onnxrt import OnnxRuntimeBackend
-from fixtures.engine_cache import EngineCache
-
-class Slow(OnnxRuntimeBackend):
-    def build(self, onnx, options, out):
-        out.write_bytes(b"half of an engine")
-        with open(sys.argv[3], "a") as log:
-            log.write("built\\n")
-        time.sleep(float(sys.argv[4]))
-        return super().build(onnx, options, out)
-
-engine = EngineCache(Path(sys.argv[1])).build(Path(sys.argv[2]), Slow(), BuildOptions(Precision.FP32))
-print(engine.sha256)
-"""
-
-
-def start(cache: EngineCache, model: Path, log: Path, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", BUILDER, str(cache.root), str(model), str(log), str(seconds)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-
-
-def test_two_processes_build_it_once(cache: EngineCache, model: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    running = [start(cache, model, log, 1.0) for _ in range(2)]
-    digests = [process.communicate(timeout=60)[0].strip() for process in running]
-    assert [process.returncode for process in running] == [0, 0]
-    assert log.read_text() == "built\n"
-    assert digests[0] == digests[1]
-    assert len(digests[0]) == 64
-
-
-@pytest.fixture
-def killed(cache: EngineCache, model: Path, tmp_path: Path) -> Iterator[None]:
-    """A build that was killed in the middle, with half of an engine written."""
-    log = tmp_path / "log"
-    process = start(cache, model, log, 600)
-    wait_for(lambda: log.exists() and log.read_text() == "built\n")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(cache.root.glob("*.part/engine"))
-    yield
-    assert process.stdout is not None
-    process.stdout.close()
-
-
-@pytest.mark.usefixtures("killed")
-def test_a_killed_build_leaves_nothing_that_is_trusted(cache: EngineCache, model: Path) -> None:
-    backend = OnnxRuntimeBackend()
-    engine = cache.build(model, backend, FP32)
-    assert cache.statistics.misses == 1
-    assert engine.path.read_bytes() != b"half of an engine"
-    assert not list(cache.root.glob("*.part"))
-
-
-@pytest.mark.usefixtures("killed")
-def test_a_sweep_removes_what_was_killed_and_spares_what_runs(cache: EngineCache, model: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    other = tiny.network(tmp_path / "other.onnx", opset=13)
-    process = start(cache, other, log, 2.0)
-    wait_for(lambda: log.read_text() == "built\nbuilt\n")
-    cache.sweep()
-    assert len(list(cache.root.glob("*.part"))) == 1, "only the running one is left"
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-
-
 def test_sweeping_a_cache_that_is_not_there_yet_is_nothing(cache: EngineCache) -> None:
     cache.sweep()
     assert not cache.root.exists()
@@ -430,87 +298,6 @@ def test_a_disk_that_fills_up_while_the_entry_is_written_poisons_nothing(
 def test_a_backends_own_trouble_is_not_blamed_on_the_cache(cache: EngineCache, model: Path) -> None:
     with pytest.raises(OSError, match=r"^libcudart.so not found$"):
         cache.build(model, Counting(OSError("libcudart.so not found")), FP32)
-
-
-def verdict(engines: Engines, model: Path, backend: Backend, options: BuildOptions = FP32) -> tuple[str, str]:
-    try:
-        engines.build(model, backend, options)
-    except pytest.fail.Exception as outcome:
-        return "failed", str(outcome)
-    except pytest.skip.Exception as outcome:
-        return "skipped", str(outcome)
-    return "built", ""
-
-
-@pytest.mark.parametrize(
-    ("error", "outcome", "says"),
-    [
-        (
-            ValueError("node x (operator Foo)"),
-            "failed",
-            ("node x (operator Foo)", "polygraphy inspect model tiny.onnx"),
-        ),
-        (RuntimeError("builder crashed"), "failed", ("builder crashed", "run this test alone")),
-        (OSError(errno.ENOSPC, "full"), "failed", ("full", "--suite-cache DIR")),
-        (MemoryError("no room"), "skipped", ("not gradable: out of memory", "no room", "less workspace")),
-    ],
-    ids=["value", "runtime", "disk", "memory"],
-)
-def test_what_goes_wrong_becomes_a_verdict_once(
-    cache: EngineCache, model: Path, error: Exception, outcome: str, says: tuple[str, ...]
-) -> None:
-    engines, backend = Engines(cache), Counting(error)
-    found, message = verdict(engines, model, backend)
-    assert found == outcome
-    for part in (*says, "tiny.onnx as an fp32 engine of counting"):
-        assert part in message
-    again, message = verdict(engines, model, backend)
-    assert again == "skipped"
-    assert "not gradable: an earlier step failed: tiny.onnx as an fp32 engine of counting" in message
-    assert backend.builds == 1, "it is not tried again"
-
-
-def test_a_failure_is_remembered_for_that_engine_alone(cache: EngineCache, model: Path, tmp_path: Path) -> None:
-    engines = Engines(cache)
-    assert verdict(engines, model, Counting(ValueError("no")))[0] == "failed"
-    assert verdict(engines, tiny.network(tmp_path / "other.onnx", opset=13), Counting())[0] == "built"
-
-
-def test_a_missing_model_fails_with_its_reason(cache: EngineCache, tmp_path: Path) -> None:
-    found, message = verdict(Engines(cache), tmp_path / "none.onnx", Counting())
-    assert found == "failed"
-    assert "there is no model" in message
-
-
-def test_an_engine_is_read_from_disk_once_a_session(cache: EngineCache, model: Path) -> None:
-    engines, backend = Engines(cache), Counting()
-    first = engines.build(model, backend, FP32)
-    assert engines.build(model, backend, FP32) is first
-    assert cache.statistics.hits == 0
-    first.path.unlink()
-    assert engines.build(model, backend, FP32).path.is_file()
-    assert backend.builds == 2
-
-
-def test_the_summary_counts_hits_and_builds(tmp_path: Path, model: Path) -> None:
-    (tmp_path / "conftest.py").write_text(
-        "pytest_plugins = ('fixtures.engines',)\ndef pytest_addoption(parser):\n    parser.addoption('--suite-cache')\n"
-    )
-    (tmp_path / "test_it.py").write_text(
-        "from pathlib import Path\n"
-        "from fixtures.backends.base import BuildOptions, Precision\n"
-        "from fixtures.backends.onnxrt import OnnxRuntimeBackend\n"
-        "def test_it(engines):\n"
-        f"    engines.build(Path({str(model)!r}), OnnxRuntimeBackend(), BuildOptions(Precision.FP32))\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "--suite-cache", "cache"]
-    environment = {**os.environ, "LANGUAGE": "en", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    runs = [
-        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False).stdout
-        for _ in range(2)
-    ]
-    assert "engines: 0 from the cache, 1 built in" in runs[0], runs[0]
-    assert "engines: 1 from the cache, 0 built in 0.0 s" in runs[1], runs[1]
 
 
 def test_calibration_reaches_the_build(cache: EngineCache, model: Path, tmp_path: Path) -> None:
