@@ -159,9 +159,8 @@ def test_wrong_work_fails_for_its_own_reason(
     [
         ("FP16", "f16f16_f16f16_f16", 1, None),
         ("FP16", "f16f16_f16f16_f16", 2 / 3, "35 of them named; 0 in another precision"),
-        ("FP32", "f32f32_f32f32_f32", 1, "52 of them named; 52 in another precision"),
     ],
-    ids=["right", "left-out", "fp32"],
+    ids=["right", "left-out"],
 )
 def test_layer_information_beside_an_engine_built_here(
     told: str, kernel: str, share: float, says: str | None, copy_of: Callable[..., Path], verify: Callable[..., Any]
