@@ -18,7 +18,7 @@ pytest_plugins = (
     "fixtures.engines",
     "fixtures.quantized",
     "fixtures.case",
-    "fixtures.report.record",
+    "fixtures.report.plugin",
     "fixtures.seeds",
     "fixtures.evidence.plugin",
     "fixtures.evidence.handed_in",

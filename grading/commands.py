@@ -13,7 +13,7 @@ from fixtures import messages
 from fixtures.messages import _
 from fixtures.words import in_words, padded, verdict_word
 
-from . import exports, farm, grade, rubric, selftest
+from . import exports, grade, pool, rubric, selftest
 from .launch import SandboxUnavailableError
 from .session import Session, Settings
 from .store import PENDING, Store, StoreError
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SandboxUnavailableError as problem:
         print(_("error: nothing is graded without the sandbox: {problem}").format(problem=problem), file=sys.stderr)
         return _UNSAFE
-    except (StoreError, SuiteError, rubric.RubricError, farm.FarmError) as problem:
+    except (StoreError, SuiteError, rubric.RubricError, pool.FarmError) as problem:
         print(_("error: {problem}").format(problem=problem), file=sys.stderr)
         return _MISUSED
     except KeyboardInterrupt:

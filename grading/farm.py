@@ -15,16 +15,13 @@ from fixtures.messages import _
 
 from . import pool
 from .intake import Snapshots
+from .pool import FarmError
 from .work import Workshop
 
 if TYPE_CHECKING:
     from .farm_hands import Farm
 
 _CONNECT_SECONDS = 10.0
-
-
-class FarmError(RuntimeError):
-    """The scheduler or its workers cannot be used; every verdict so far is safe."""
 
 
 @contextlib.contextmanager

@@ -21,10 +21,9 @@ from tqdm import tqdm
 
 from fixtures.messages import _
 
-from .farm import FarmError
 from .farm_worker import SANDBOX, Doorkeeper, Orders, grade, refusal, version
 from .launch import SandboxUnavailableError
-from .pool import Assigned, Handle, Lost, Pool
+from .pool import Assigned, FarmError, Handle, Lost, Pool
 from .work import Event, Grade, Stopped, Take, Unit
 
 _LOOK_SECONDS = 1.0

@@ -17,6 +17,10 @@ from .check import Ended
 from .work import Event, Stopped, Taken, Unit, Workshop, serve
 
 
+class FarmError(RuntimeError):
+    """The scheduler or its workers cannot be used; every verdict so far is safe."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Assigned:
     """A unit was given to a worker."""
