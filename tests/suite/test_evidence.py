@@ -134,6 +134,7 @@ def test_evidence_outlives_the_expectations_of_its_day(tmp_path: Path) -> None:
         assert verdicts["test_speedup[mobilenet_v2-tensorrt-fp16-over-tf32]"] == "passed"
         run_json = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
         assert run_json["speedups"][0]["verdict"] == "passed"
+        assert run_json["machine"]["gpu"] == "NVIDIA Jetson Orin Nano", "not this machine's"
 
 
 def test_a_verdict_must_follow_from_the_range_it_names(tmp_path: Path) -> None:
