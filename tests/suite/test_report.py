@@ -71,6 +71,18 @@ def test_the_table_is_the_terminals() -> None:
     assert words[start : start + len(cells)] == cells
 
 
+def test_a_baseline_that_was_measured_in_turn_alone_has_its_latency() -> None:
+    """As in a run of lab 4 alone, where lab 1 would measure FP32: the table and the chart take it from the pair."""
+    run = sample(hostile=False)
+    name, backend = run["engines"][0]["model"], run["engines"][0]["backend"]
+    run["latencies"] = [row for row in run["latencies"] if row["precision"] != "fp32"]
+    for row in run["speedups"]:
+        row.update(slow=[2.5e-3, 2.25e-3, 2.75e-3], fast=[1e-3, 1e-3, 1e-3])
+    (cells,) = [row for row in table.rows(run) if row[0].startswith(name) and row[1:3] == [backend, "FP32"]]
+    assert cells[4] == "2.500"
+    assert Elements(page_of(run)).values.count(2.5) >= len({row["model"] for row in run["speedups"]})
+
+
 def test_no_string_becomes_markup() -> None:
     """The page of a run full of attacks has the very elements that the page of a harmless one has."""
     attacked, harmless = Elements(page_of(sample())), Elements(page_of(sample(hostile=False)))
