@@ -9,6 +9,7 @@ from fixtures.backends.base import CalibrationData, Precision
 from fixtures.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
 from fixtures.case import read_graph
 from fixtures.claims.classifier import ClassifierClaims
+from fixtures.claims.engine import LARGEST_SQNR_LOSS
 from fixtures.claims.onnx import answers
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos, is_among
@@ -38,8 +39,6 @@ HELD_IMAGES = 16
 LARGEST_SCALE_RATIO = 1.5
 # Entropy calibration cuts rare peaks, which the suite's own scales keep.
 LARGEST_CACHE_RATIO = 3.0
-# Half the amplitude of the noise that good calibration leaves.
-LARGEST_SQNR_LOSS = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +188,9 @@ class TestInt8(ClassifierClaims, SpeedupClaims):
     baselines = (Precision.FP32, Precision.TF32, Precision.FP16)
     gpu_precisions = (Precision.FP16,)
     larger_batch = 32
-    # Noise of a tenth of the signal's power: good calibration leaves a thirtieth or less.
-    sqnr = {Precision.FP16: 30.0, Precision.INT8: 10.0}
+    # FP16: 38 to 46 dB with lab 1's weights, 28 to 34 with others drawn at random. INT8: noise of a tenth of the
+    # signal's power, where good calibration leaves a thirtieth or less; more where the suite's own Q/DQ do no better.
+    sqnr = {Precision.FP16: 20.0, Precision.INT8: 10.0}
     # Noise picks among classes that tie, which counts as the same; of eight photographs one may still tip.
     classes = {Precision.FP16: (0.99, 0.99), Precision.INT8: (0.85, 0.85)}
 

@@ -153,6 +153,33 @@ def sealed_cache(folder: Path) -> None:
     subprocess.run([sys.executable, str(script), f"--out={folder}", "--seal"], check=True, capture_output=True)
 
 
+def other_weights(folder: Path) -> None:
+    """ResNet-50 with weights drawn otherwise than lab 1 draws them: its answers to different photographs are alike."""
+    torch, torchvision = pytest.importorskip("torch"), pytest.importorskip("torchvision")
+    torch.manual_seed(3)
+    images = torch.from_numpy(np.load(folder / "resnet50.reference.npz")["input"])
+    model = drawn_otherwise(torch, torchvision.models.resnet50(weights=None), images)
+    path = folder / "resnet50.onnx"
+    names = {"input_names": ["input"], "output_names": ["output"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, which change from release to release
+        torch.onnx.export(model, (images[:1],), str(path), dynamo=False, opset_version=17, **names)
+    (folder / "resnet50.manifest.json").unlink()
+
+
+def drawn_otherwise(torch: Any, model: Any, images: Any) -> Any:
+    """An untrained network in evaluation mode, its BatchNorm statistics taken from these images."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+            torch.nn.init.uniform_(module.weight, 0.5, 1.0)
+    with torch.no_grad():
+        for _round in range(2):
+            model.train()(images)
+    torch.nn.init.normal_(list(model.modules())[-1].weight, std=0.5)
+    return model.eval()
+
+
 QAT = "resnet18_qat_cifar10.onnx"
 VARIANTS = (
     Variant("lab1 other names", "lab1", ("lab1",), lambda d: rename_intermediates(d / "resnet50.onnx")),
@@ -161,6 +188,7 @@ VARIANTS = (
     Variant("lab3 opset 18", "lab3", ("lab3",), lambda d: another_opset(d / "mobilenet_v2.onnx", 18)),
     Variant("lab4 one file", "lab4", ("lab1", "lab4"), one_batch_file),
     Variant("lab4 own INT8 graph", "lab4", ("lab1", "lab4"), own_int8_graph),
+    Variant("lab4 other weights", "lab4", ("lab1", "lab4"), other_weights),
     Variant("lab4 sealed cache", "lab4", ("lab1", "lab4"), sealed_cache),
     Variant("lab5 other names", "lab5", ("lab5",), lambda d: rename_intermediates(d / QAT)),
     Variant("lab5 opset 18", "lab5", ("lab5",), lambda d: another_opset(d / QAT, 18)),
@@ -197,15 +225,7 @@ def test_the_other_exporter_passes(
     model = getattr(torchvision.models, name)(weights=None)
     images = np.load(folder / f"{name}.reference.npz")["input"]
     batch = torch.from_numpy(images)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-            torch.nn.init.uniform_(module.weight, 0.5, 1.0)
-    with torch.no_grad():
-        for _round in range(2):
-            model.train()(batch)
-        outputs = model.eval()(batch).numpy()
-    torch.nn.init.normal_(list(model.modules())[-1].weight, std=0.5)
+    drawn_otherwise(torch, model, batch)
     with torch.no_grad():
         outputs = model(batch).numpy()
     for path in folder.iterdir():
