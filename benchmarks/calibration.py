@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pairs import paired, where
+from benchmarks.pairs import paired, running_backend, where
 from fixtures import backends
 from fixtures.accuracy import agreement, reference_outputs
 from fixtures.backends import graph
@@ -74,10 +74,7 @@ def outputs(backend: Backend, engine: Engine, images: Any, batch: int) -> Any:
 def main() -> None:
     """Build, compare, measure, print."""
     options = parse()
-    backend = backends.load(options.backend)
-    for reason in (backend.availability(), backend.runnable()):
-        if reason is not None:
-            raise SystemExit(f"{options.backend}: {reason}")
+    backend = running_backend(options.backend)
     photos = find_photos(options.photos)
     if photos is None:
         raise SystemExit(f"{options.photos} has no photographs")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fixtures import backends
 from fixtures.accuracy import opened
 from fixtures.backends.base import Backend, Engine
 from fixtures.device import machine
@@ -40,6 +41,19 @@ def paired(
         "samples_ms": [round(seconds * 1e3, 5) for seconds in measured.samples[1].seconds],
         f"{name}_samples_ms": [round(seconds * 1e3, 5) for seconds in measured.samples[0].seconds],
     }
+
+
+def running_backend(name: str) -> Backend:
+    """The backend of this name, whose engines run here.
+
+    Raises:
+        SystemExit: it is missing, or builds only.
+    """
+    backend = backends.load(name)
+    for reason in (backend.availability(), backend.runnable()):
+        if reason is not None:
+            raise SystemExit(f"{name}: {reason}")
+    return backend
 
 
 def where(backend: Backend) -> dict[str, Any]:

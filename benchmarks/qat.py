@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.pairs import paired, where
+from benchmarks.pairs import paired, running_backend, where
 from fixtures import backends
 from fixtures.accuracy import reference_outputs
 from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
@@ -115,10 +115,7 @@ def row(
 def main() -> None:
     """Build, measure, print a table."""
     options = parse()
-    backend = backends.load(options.backend)
-    for reason in (backend.availability(), backend.runnable()):
-        if reason is not None:
-            raise SystemExit(f"{options.backend}: {reason}")
+    backend = running_backend(options.backend)
     manifest = json.loads((options.submission / f"{RESNET18_QAT.name}.manifest.json").read_text(encoding="utf-8"))
     mean, std = manifest["preprocessing"]["mean"], manifest["preprocessing"]["std"]
     held = find_labelled(options.cifar10, False, ALL, 0)
