@@ -14,19 +14,9 @@ from fixtures.backends.base import Backend, BuildOptions
 from fixtures.engine_cache import EngineCache
 from fixtures.engines import Engines
 from tests.suite import tiny
-from tests.suite.counting import FP32, Counting
+from tests.suite.engines.counting import FP32, Counting
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> EngineCache:
-    return EngineCache(tmp_path / "cache")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.network(tmp_path / "tiny.onnx")
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def verdict(engines: Engines, model: Path, backend: Backend, options: BuildOptions = FP32) -> tuple[str, str]:

@@ -19,17 +19,7 @@ from fixtures.backends.base import BuildOptions, CalibrationData, Layer, Precisi
 from fixtures.backends.onnxrt import OnnxRuntimeBackend
 from fixtures.engine_cache import EngineCache, engine_key
 from tests.suite import tiny
-from tests.suite.counting import FP32, LAYER, Counting
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> EngineCache:
-    return EngineCache(tmp_path / "cache")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.network(tmp_path / "tiny.onnx")
+from tests.suite.engines.counting import FP32, LAYER, Counting
 
 
 def entry(cache: EngineCache) -> Path:

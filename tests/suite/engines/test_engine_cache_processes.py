@@ -14,19 +14,9 @@ import pytest
 from fixtures.backends.onnxrt import OnnxRuntimeBackend
 from fixtures.engine_cache import EngineCache
 from tests.suite import tiny
-from tests.suite.counting import FP32
+from tests.suite.engines.counting import FP32
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> EngineCache:
-    return EngineCache(tmp_path / "cache")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return tiny.network(tmp_path / "tiny.onnx")
+ROOT = Path(__file__).resolve().parents[3]
 
 
 BUILDER = """

@@ -1,0 +1,20 @@
+"""For the tests of engines: a cache of one's own, and a model to build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixtures.engine_cache import EngineCache
+from tests.suite import tiny
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EngineCache:
+    return EngineCache(tmp_path / "cache")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny.network(tmp_path / "tiny.onnx")
