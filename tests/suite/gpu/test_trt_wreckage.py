@@ -116,11 +116,13 @@ def test_out_of_memory_is_said_with_what_to_change(bench: Bench, tmp_path: Path)
             backend.build(pathlib.Path(sys.argv[1]), options, pathlib.Path(sys.argv[2]))
         except MemoryError as error:
             print("MemoryError:", error)
+        finally:
+            print("free, MiB:", cudart.free_memory()[0] >> 20)
         """,
         str(bench.onnx),
         str(tmp_path / "large.engine"),
     )
-    print(f"status {done.returncode}: {done.stdout.strip()} {done.stderr.strip()[-800:]}")
+    print(f"status {done.returncode}: {done.stdout.strip()} {done.stderr.strip()[-2400:]}")
     assert "MemoryError:" in done.stdout
     assert "use a smaller batch" in done.stdout
     assert not (tmp_path / "large.engine").exists()
