@@ -38,8 +38,9 @@ class Spoilt(OnnxRuntimeBackend):
                     outputs["output"].flat[3] += self.by
                 return outputs
 
-            runner.infer = spoilt
-            yield runner
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(runner, "infer", spoilt)
+                yield runner
 
 
 def agree(tmp_path: Path, image: int, by: float, tolerance: float = 0.5) -> Agreement:

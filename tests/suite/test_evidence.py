@@ -12,19 +12,20 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fixtures.backends.base import Precision
 from fixtures.evidence.contradictions import against_submission, contradictions
+from fixtures.evidence.derived import ANSWERS
 from fixtures.evidence.read import MAX_MEMBER, read
-from fixtures.evidence.schema import DOCUMENT, Evidence
+from fixtures.evidence.schema import DOCUMENT, AgreementEvidence, Evidence
 from fixtures.latency import Samples, speedup
+from fixtures.models import YOLOV8N
 from tests.suite import tiny
 from tests.suite.sample_evidence import XMMA, Members, fitted, layer, of, on_jetson, pack, sound
-
-ROOT = Path(__file__).resolve().parents[2]
-
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -233,6 +234,26 @@ def test_wrong_work_fails_from_evidence_too(tmp_path: Path) -> None:
         "test_precision_is_proven[mobilenet_v2-tensorrt-fp16]",
         "test_outputs_match[mobilenet_v2-tensorrt-fp16]",
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "sqnr_db", "says"),
+    [
+        (3.0, 4.8, "4.8 dB, where 10 are usual"),
+        (3.0, 2.9, "at least 10 dB"),
+        (-50.0, float("nan"), "at least 10 dB"),
+        (None, 4.8, "at least 10 dB"),
+        (10.0, 4.8, "at least 10 dB"),
+    ],
+    ids=["allowed less where it ran", "less than that", "nan", "nothing said", "allowed no less"],
+)
+def test_what_a_network_allows_int8_is_nobodys_word(asked: float | None, sqnr_db: float, says: str) -> None:
+    row = AgreementEvidence("lab2", "yolov8n", "tensorrt", "int8", 1, 0.5, sqnr_db, 1.0, 1.0, asked)
+    evidence: Any = SimpleNamespace(document=SimpleNamespace(agreements=(row,)))
+    ends = pytest.skip.Exception if asked == 3.0 and sqnr_db == 4.8 else pytest.fail.Exception
+    claims = SimpleNamespace(sqnr={Precision.INT8: 10.0}, model=YOLOV8N)
+    with pytest.raises(ends, match=says):
+        ANSWERS["test_outputs_match"](evidence, row.key, claims, None)
 
 
 def test_refused_evidence_ends_the_run_in_one_message(tmp_path: Path) -> None:
