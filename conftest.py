@@ -15,6 +15,7 @@ pytest_plugins = (
     "fixtures.doctor",
     "fixtures.submission",
     "fixtures.datasets",
+    "fixtures.builder",
     "fixtures.engines",
     "fixtures.quantized",
     "fixtures.case",

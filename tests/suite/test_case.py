@@ -13,8 +13,9 @@ import pytest
 
 from fixtures import case as cases
 from fixtures.backends import onnxrt
-from fixtures.backends.base import Precision
+from fixtures.backends.base import BuildOptions, Precision
 from fixtures.case import Case
+from fixtures.claims.engine import not_computed
 from fixtures.models import MOBILENET_V2, RESNET50
 from tests.suite import tiny
 
@@ -58,13 +59,23 @@ def test_larger_batches_and_int8_are_for_a_gpu() -> None:
 
 def case(model: Any = MOBILENET_V2, **more: Any) -> Case:
     of = {"lab": "lab3", "precision": Precision.FP32, "backend": onnxrt.OnnxRuntimeBackend()}
-    return Case(model=model, submission=cast(Any, None), engines=cast(Any, None), **{**of, "own_images": None, **more})
+    asked = BuildOptions(Precision.FP32)
+    rest = {**of, "own_images": None, "asked": asked, **more}
+    return Case(model=model, submission=cast(Any, None), engines=cast(Any, None), **rest)
 
 
 def test_a_batch_is_fed_whole() -> None:
     images = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1)
     assert case(batch=1).feed(images)["input"].ravel().tolist() == [0]
     assert case(batch=5).feed(images)["input"].ravel().tolist() == [0, 1, 2, 0, 1]
+
+
+def test_what_is_asked_of_the_builder_goes_with_every_engine() -> None:
+    of = case(RESNET50, batch=8, precision=Precision.FP16, asked=BuildOptions(Precision.FP32, workspace_bytes=1 << 29))
+    assert of.options() == BuildOptions(Precision.FP16, {"input": (8, 3, 224, 224)}, workspace_bytes=1 << 29)
+    assert of.subject().built_with == "--workspace=512"
+    on_dla = case(precision=Precision.FP16, asked=BuildOptions(Precision.FP32, dla_core=0))
+    assert "not told layer by layer" in (not_computed(on_dla) or "")
 
 
 def test_the_batch_is_part_of_the_name_and_the_shape(monkeypatch: pytest.MonkeyPatch) -> None:

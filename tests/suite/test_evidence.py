@@ -138,6 +138,18 @@ def test_evidence_outlives_the_expectations_of_its_day(tmp_path: Path) -> None:
         assert run_json["machine"]["gpu"] == "NVIDIA Jetson Orin Nano", "not this machine's"
 
 
+def test_no_range_is_of_engines_that_were_built_for_a_dla(tmp_path: Path) -> None:
+    members = on_jetson()
+    of(members, "engines", 1)["built_with"] = "--workspace=512 --dla-core=0"
+    of(members, "speedups").update(band=None, verdict="not gradable")
+    status, verdicts, output = derive(pack(members, tmp_path / "e.zip"), tmp_path / "out")
+    assert status == 0, output
+    assert verdicts["test_speedup[mobilenet_v2-tensorrt-fp16-over-tf32]"] == "not gradable"
+    assert "no range is known for NVIDIA Jetson Orin Nano --workspace=512 --dla-core=0" in output
+    rows = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["engines"]
+    assert [row["built_with"] for row in rows] == ["", "--workspace=512 --dla-core=0"]
+
+
 def test_a_verdict_must_follow_from_the_range_it_names(tmp_path: Path) -> None:
     members = on_jetson()
     of(members, "speedups").update(band=[1.8, 2.2])

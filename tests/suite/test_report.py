@@ -83,6 +83,13 @@ def test_a_baseline_that_was_measured_in_turn_alone_has_its_latency() -> None:
     assert Elements(page_of(run)).values.count(2.5) >= len({row["model"] for row in run["speedups"]})
 
 
+def test_what_the_builder_was_asked_stands_with_its_engine() -> None:
+    run = sample()
+    assert "--dla-core" not in page_of(run)
+    run["engines"][0]["built_with"] = "--workspace=512 --dla-core=0"
+    assert page_of(run).count("--workspace=512 --dla-core=0") == 1
+
+
 def test_no_string_becomes_markup() -> None:
     """The page of a run full of attacks has the very elements that the page of a harmless one has."""
     attacked, harmless = Elements(page_of(sample())), Elements(page_of(sample(hostile=False)))

@@ -56,6 +56,7 @@ def test_everything_that_shapes_an_engine_is_in_its_key(
         "shapes": {"input": (2, 3, 32, 32)},
         "workspace_bytes": 1 << 20,
         "optimization_level": 3,
+        "tactic_sources": ("CUDNN",),
         "hardware_compatible": True,
         "dla_core": 0,
     }.items():
