@@ -6,25 +6,20 @@ and FP16.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.pairs import paired, running_backend, where
-from fixtures import backends
+from benchmarks import resnet
+from benchmarks.pairs import paired, where
 from fixtures.accuracy import agreement, reference_outputs
 from fixtures.backends import graph
 from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
-from fixtures.backends.trt import CACHE_VARIABLE
-from fixtures.calibration import own
-from fixtures.datasets import find_photos, signature
-from fixtures.engine_cache import EngineCache
+from fixtures.datasets import signature
 from fixtures.layers import prove
 from fixtures.lint import lint
 from fixtures.models import RESNET50
@@ -32,20 +27,6 @@ from fixtures.scales import middle_ratio, of_cache, of_layers
 
 HELD_IMAGES = 64
 QDQ = "resnet50-qdq.onnx"
-BASELINES = (Precision.FP32, Precision.TF32, Precision.FP16)
-
-
-def parse() -> argparse.Namespace:
-    """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("submission", type=Path, help="what lab 1 wrote, exported with --batch dynamic")
-    parser.add_argument("photos", type=Path, help="a folder of photographs: some calibrate, others are answered for")
-    parser.add_argument("--backend", choices=backends.NAMES, default="tensorrt")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--images", type=int, default=64, help="how many calibrate")
-    parser.add_argument("--cache", type=Path, default=Path(".cache/verify"))
-    parser.add_argument("--out", type=Path, help="write the figures there, as JSON")
-    return parser.parse_args()
 
 
 def ways(onnx: Path, data: CalibrationData, folder: Path) -> Iterator[tuple[str, Path, CalibrationData | None]]:
@@ -73,25 +54,17 @@ def outputs(backend: Backend, engine: Engine, images: Any, batch: int) -> Any:
 
 def main() -> None:
     """Build, compare, measure, print."""
-    options = parse()
-    backend = running_backend(options.backend)
-    photos = find_photos(options.photos)
-    if photos is None:
-        raise SystemExit(f"{options.photos} has no photographs")
-    os.environ.setdefault(CACHE_VARIABLE, str(options.cache.resolve() / "tensorrt"))
-    onnx, folder = options.submission / RESNET50.file, options.cache / "calibration"
-    data = own(photos, RESNET50, options.images, 1, folder)
-    signatures = np.stack([signature(image[0]) for image in data.images()])
-    held = photos.batch(RESNET50, max(HELD_IMAGES, options.batch), 2, unlike=signatures)
+    options = resnet.parser(__doc__).parse_args()
+    ready = resnet.prepare(options)
+    signatures = np.stack([signature(image[0]) for image in ready.data.images()])
+    held = ready.photos.batch(RESNET50, max(HELD_IMAGES, options.batch), 2, unlike=signatures)
     held = held[: len(held) // options.batch * options.batch]
-    exact = reference_outputs(onnx, [{"input": image[None]} for image in held], "output")
-    cache = EngineCache(options.cache / "engines")
-    shapes = {"input": (options.batch, *RESNET50.input[1][1:])}
-    slow = {p: cache.build(onnx, backend, BuildOptions(p, shapes)) for p in BASELINES if p in backend.precisions}
+    exact = reference_outputs(ready.onnx, [{"input": image[None]} for image in held], "output")
+    slow = ready.baselines(Precision.FP32, Precision.TF32, Precision.FP16)
     rows = []
-    for name, path, images in ways(onnx, data, folder):
-        engine = cache.build(path, backend, BuildOptions(Precision.INT8, shapes, images))
-        answers = agreement(exact, outputs(backend, engine, held, options.batch), within=True)
+    for name, path, images in ways(ready.onnx, ready.data, ready.folder):
+        engine = ready.cache.build(path, ready.backend, BuildOptions(Precision.INT8, ready.shapes, images))
+        answers = agreement(exact, outputs(ready.backend, engine, held, options.batch), within=True)
         row: dict[str, Any] = {
             "way": name,
             "convolutions_and_products": prove(engine.layers, Precision.INT8).counts,
@@ -102,15 +75,15 @@ def main() -> None:
             "same_class": answers.same_class(),
             "advice": {advice.kind: len(advice.layers) for advice in lint(engine.layers)},
         }
-        if images is not None and (scales := calibrated(options.cache / "tensorrt", onnx, images)):
-            row["scales_against_qdq"] = round(middle_ratio(scales, of_layers(folder / QDQ)), 3)
+        if images is not None and (scales := calibrated(options.cache / "tensorrt", ready.onnx, images)):
+            row["scales_against_qdq"] = round(middle_ratio(scales, of_layers(ready.folder / QDQ)), 3)
         for precision, baseline in slow.items():
-            measured = paired(backend, baseline, engine, {"input": held[: options.batch]}, precision.value)
+            measured = paired(ready.backend, baseline, engine, {"input": held[: options.batch]}, precision.value)
             row[precision.value] = measured
         rows.append(row)
         print(json.dumps(row, default=str)[:400], flush=True)
     if options.out is not None:
-        report = {**where(backend), "batch": options.batch, "calibration_images": options.images, "rows": rows}
+        report = {**where(ready.backend), "batch": options.batch, "calibration_images": options.images, "rows": rows}
         options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

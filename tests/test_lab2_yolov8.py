@@ -8,9 +8,9 @@ import pytest
 
 from fixtures.backends.base import Precision
 from fixtures.case import Case, read_graph
-from fixtures.claims.engine import built, compared
 from fixtures.claims.onnx import OnnxClaims, answers
 from fixtures.claims.speedup import SpeedupClaims
+from fixtures.claims.steps import built, compared
 from fixtures.datasets import Photos
 from fixtures.detection import matched, threshold_for
 from fixtures.graphs import dtype_of_weights

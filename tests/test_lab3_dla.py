@@ -11,9 +11,9 @@ from fixtures.backends.base import Layer, Precision
 from fixtures.backends.trt_inspector import parse
 from fixtures.case import Case, read_graph
 from fixtures.claims.classifier import ClassifierClaims
-from fixtures.claims.engine import built, not_computed
 from fixtures.claims.onnx import OnnxClaims
 from fixtures.claims.speedup import SpeedupClaims
+from fixtures.claims.steps import built, not_computed
 from fixtures.layers import Proof, by_node, prove
 from fixtures.messages import _
 from fixtures.models import MOBILENET_V2

@@ -7,10 +7,10 @@ import pytest
 from fixtures.backends.base import Precision
 from fixtures.backends.graph_rules import weights_bytes
 from fixtures.case import Case
-from fixtures.claims.engine import built
-from fixtures.graphs import load
+from fixtures.claims.steps import built
 from fixtures.messages import _
 from fixtures.models import RESNET50
+from fixtures.onnx_file import load
 from fixtures.report.record import Record
 from fixtures.verdict import require
 

@@ -14,8 +14,8 @@ import numpy as np
 from fixtures.backends.base import Precision
 from fixtures.backends.graph_rules import weights_bytes
 from fixtures.evidence.schema import DOCUMENT
-from fixtures.graphs import load
 from fixtures.latency import Samples, speedup
+from fixtures.onnx_file import load
 from tests.suite.sample_run import sample
 
 Members = dict[str, Any]

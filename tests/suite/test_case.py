@@ -15,7 +15,7 @@ from fixtures import case as cases
 from fixtures.backends import onnxrt
 from fixtures.backends.base import BuildOptions, Precision
 from fixtures.case import Case
-from fixtures.claims.engine import not_computed
+from fixtures.claims.steps import not_computed
 from fixtures.models import MOBILENET_V2, RESNET50
 from tests.suite import tiny
 

@@ -21,7 +21,7 @@ from onnx import numpy_helper
 from fixtures import dla
 from fixtures.backends.base import CalibrationData
 from fixtures.backends.graph import to_int8_qdq
-from fixtures.graphs import constants_of
+from fixtures.onnx_file import constants_of
 from fixtures.scales import of_layers
 from tests.suite.spoil import set_constants, sign
 

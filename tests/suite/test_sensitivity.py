@@ -12,7 +12,8 @@ import pytest
 from fixtures.accuracy import agreement, reference_outputs
 from fixtures.backends.base import CalibrationData
 from fixtures.backends.graph import to_int8_qdq
-from fixtures.graphs import constants_of, read
+from fixtures.graphs import read
+from fixtures.onnx_file import constants_of
 from fixtures.sensitivity import leave_float, main, most_sensitive
 from tests.suite import tiny
 from tests.suite.spoil import set_constants

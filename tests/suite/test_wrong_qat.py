@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from fixtures.datasets import find_labelled
-from fixtures.graphs import constants_of
+from fixtures.onnx_file import constants_of
 from tests.suite.spoil import Wrong, edit, must_fail, set_constants
 
 QAT = "resnet18_qat_cifar10.onnx"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import curves, dla, graphs, strict_json
+from fixtures import curves, dla, graphs, onnx_file, strict_json
 from fixtures.arrays import read_npz
 from fixtures.backends import calibration_cache
 from fixtures.backends.base import CalibrationData, Precision
@@ -93,11 +93,11 @@ def _onnx(data: bytes, folder: Path) -> None:
     (path.parent / models.WEIGHTS).write_bytes(models.external_weights())
     (folder / "secret").write_bytes(models.SECRET)
     try:
-        graphs.external_files(path)
+        onnx_file.external_files(path)
         found = graphs.read(path)
         graphs.dtype_of_weights(path)
         dla.crossings(path, {name: "DLA" for name, _shape in found.weights[1:]})
-        model = graphs.load(path)
+        model = onnx_file.load(path)
         for precision in Precision:
             assert weights_bytes(model, precision) >= 0
         held = model.SerializeToString()
