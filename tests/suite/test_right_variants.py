@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import struct
 import subprocess
@@ -161,9 +162,11 @@ def other_weights(folder: Path) -> None:
     model = drawn_otherwise(torch, torchvision.models.resnet50(weights=None), images)
     path = folder / "resnet50.onnx"
     names = {"input_names": ["input"], "output_names": ["output"]}
+    # JetPack's torch has but one exporter, and no name for it.
+    one = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, which change from release to release
-        torch.onnx.export(model, (images[:1],), str(path), dynamo=False, opset_version=17, **names)
+        torch.onnx.export(model, (images[:1],), str(path), opset_version=17, **names, **one)
     (folder / "resnet50.manifest.json").unlink()
 
 
