@@ -1,7 +1,8 @@
-"""`python -m benchmarks.detection N [LAB ...]`: how often seeded wrong work is found, and right work refused, of N."""
+"""`python -m benchmarks.detection`: how often seeded wrong work is found, and right work refused."""
 
 from __future__ import annotations
 
+import argparse
 import concurrent.futures
 import datetime
 import json
@@ -28,7 +29,10 @@ OUT = ROOT / "docs" / "results"
 
 
 def one_round(labs: list[str]) -> dict[tuple[str, str], bool]:
-    """Run every case once, each with a seed of its own: by kind and name, whether the suite answered rightly."""
+    """Run every case once, each with a seed of its own: by kind and name, whether the suite answered rightly.
+
+    What was skipped, for want of a package, answers nothing and is left out.
+    """
     files = [*dict.fromkeys(WRONG[lab] for lab in labs), RIGHT]
     right = " or ".join(f"(right_work and {lab})" for lab in labs)
     with tempfile.TemporaryDirectory() as folder:
@@ -42,6 +46,7 @@ def one_round(labs: list[str]) -> dict[tuple[str, str], bool]:
                 child.tag not in ("failure", "error") for child in case
             )
             for case in cases
+            if case.find("skipped") is None
         }
 
 
@@ -50,10 +55,19 @@ def name(case: ElementTree.Element) -> str:
     return case.get("name", "").partition("[")[2].rstrip("]") or case.get("name", "")
 
 
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="how often each case is handed in (20)")
+    parser.add_argument("--labs", nargs="+", choices=tuple(WRONG), default=list(WRONG))
+    parser.add_argument("--out", type=Path, default=OUT, help="where the table goes, and the counts as JSON")
+    return parser.parse_args()
+
+
 def main() -> None:
     """Run, and write a table and the counts behind it."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    labs = sys.argv[2:] or list(WRONG)
+    options = parse()
+    rounds, labs = options.rounds, options.labs
     good: Counter[tuple[str, str]] = Counter()
     # No verdict here depends on time, so rounds may run side by side.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -71,7 +85,7 @@ def main() -> None:
         "",
         f"Seeded wrong work for {', '.join(labs)}, and right work made differently, handed in {rounds} times each",
         f"with a fresh seed; ONNX Runtime, {here}, {today}.",
-        f"Made with `python -m benchmarks.detection {rounds} {' '.join(labs)}`.",
+        f"Made with `python -m benchmarks.detection --rounds {rounds} --labs {' '.join(labs)}`.",
         "",
         f"Found: {found} of {rounds * len(wrong)} wrong submissions ({found / (rounds * len(wrong)):.1%}), each by the",
         f"test that looks for its fault. Refused: {refused} of {rounds * len(right)} right ones",
@@ -86,9 +100,10 @@ def main() -> None:
         *(f"| {case.replace('-', ' ')} | {count} of {rounds} |" for case, count in right.items()),
         "",
     ]
-    (OUT / f"{today}-detection.md").write_text("\n".join(lines), encoding="utf-8")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / f"{today}-detection.md").write_text("\n".join(lines), encoding="utf-8")
     counts = {"date": today, "machine": here, "rounds": rounds, "found": wrong, "passed": right}
-    (OUT / f"{today}-detection.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    (options.out / f"{today}-detection.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
