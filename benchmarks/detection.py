@@ -36,9 +36,13 @@ def one_round(labs: list[str]) -> dict[tuple[str, str], bool]:
     files = [*dict.fromkeys(WRONG[lab] for lab in labs), RIGHT]
     right = " or ".join(f"(right_work and {lab})" for lab in labs)
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "junit.xml"
+        report, kept = Path(folder) / "junit.xml", Path(folder) / "kept"
         command = [sys.executable, "-m", "pytest", "-q", "-k", f"wrong_work or {right}", f"--junitxml={report}"]
-        subprocess.run([*command, *files], cwd=ROOT, capture_output=True, check=False)
+        done = subprocess.run(
+            [*command, f"--basetemp={kept}", *files], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if done.returncode not in (0, 1):
+            raise SystemExit(f"pytest ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-1000:]}")
         # Our own pytest wrote it a moment ago.
         cases = ElementTree.parse(report).getroot().iter("testcase")
         return {
