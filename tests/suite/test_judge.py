@@ -8,11 +8,9 @@ from fixtures.backends.base import Precision
 from fixtures.claims import judge
 
 
-def agree(sqnr_db: float, largest: float, least: float = 20.0) -> None:
-    limit = judge.largest_allowed(least)
-    judge.agreement(
-        Precision.TF32, "m.onnx", sqnr_db=sqnr_db, least=least, largest=largest, limit=limit, within=largest <= limit
-    )
+def agree(sqnr_db: float, largest: float, *, within: bool = True) -> None:
+    limit = judge.largest_allowed(20.0)
+    judge.agreement(Precision.TF32, "m.onnx", sqnr_db=sqnr_db, least=20.0, largest=largest, limit=limit, within=within)
 
 
 def test_the_largest_of_many_is_no_fault() -> None:
@@ -29,3 +27,10 @@ def test_the_largest_of_many_is_no_fault() -> None:
 def test_noise_and_one_wrong_output_are(sqnr_db: float, largest: float, says: str) -> None:
     with pytest.raises(pytest.fail.Exception, match=says):
         agree(sqnr_db, largest)
+
+
+def test_polygraphy_can_refuse_and_let_nothing_through() -> None:
+    agree(40.6, 0.7)
+    for largest, within in ((0.7, False), (1.0, True), (float("nan"), True), (float("inf"), True)):
+        with pytest.raises(pytest.fail.Exception, match="no output off by more"):
+            agree(40.6, largest, within=within)
