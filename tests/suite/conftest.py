@@ -15,7 +15,9 @@ import pytest
 
 from fixtures.reference import SCRIPTS, LabOptions, Reference
 from fixtures.submission import suite_cache
+from tests.suite.guard import pytest_pyfunc_call
 
+__all__ = ["pytest_pyfunc_call"]
 ROOT = Path(__file__).resolve().parents[2]
 
 

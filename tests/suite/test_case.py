@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from fixtures import case as cases
-from fixtures.backends import onnxrt
+from fixtures.backends import onnxrt, trt
 from fixtures.backends.base import BuildOptions, Precision
 from fixtures.case import Case
 from fixtures.claims.steps import not_computed
@@ -76,6 +78,19 @@ def test_what_is_asked_of_the_builder_goes_with_every_engine() -> None:
     assert of.subject().built_with == "--workspace=512"
     on_dla = case(precision=Precision.FP16, asked=BuildOptions(Precision.FP32, dla_core=0))
     assert "not told layer by layer" in (not_computed(on_dla) or "")
+
+
+def test_a_case_is_built_as_the_run_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trt.TensorRTBackend, "availability", lambda _self: None)
+    given = {"workspace": 512, "hardware_compatible": False}
+    for name, asked in (("tensorrt", 512 << 20), ("onnxruntime", None)):
+        request = SimpleNamespace(
+            param=(name, Precision.FP16, 1),
+            cls=SimpleNamespace(lab="lab3", model=MOBILENET_V2),
+            config=SimpleNamespace(getoption=given.get),
+        )
+        made = inspect.unwrap(cases.case)(request, None, None, None)
+        assert made.options().workspace_bytes == asked
 
 
 def test_the_batch_is_part_of_the_name_and_the_shape(monkeypatch: pytest.MonkeyPatch) -> None:
