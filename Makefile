@@ -26,7 +26,7 @@ test-slow: $(VENV)/ready
 # Needs chromium and chromium-driver; npm brings axe-core, which looks for what keeps people from reading.
 test-browser: $(VENV)/ready
 	-npm install --silent --no-save --prefix .cache axe-core@4
-	$(BIN)/python -m pytest tests/suite/test_report_browser.py tests/suite/test_class_browser.py $(ARGS)
+	$(BIN)/python -m pytest tests/suite/report/test_report_browser.py tests/suite/grading/test_class_browser.py $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
@@ -51,10 +51,10 @@ test-jetpack: .venv-jetpack/ready
 	touch $@
 
 # After a change of words: adds what is new to the catalogs, drops what is gone, and compiles them.
-CATALOG := fixtures/locale/zh_TW/LC_MESSAGES/verify
+CATALOG := fixtures/words/locale/zh_TW/LC_MESSAGES/verify
 messages: $(VENV)/ready
 	mkdir -p .cache
-	$(BIN)/pybabel -q extract -F fixtures/locale/babel.cfg --no-location --sort-output --no-wrap -o .cache/verify.pot .
+	$(BIN)/pybabel -q extract -F fixtures/words/locale/babel.cfg --no-location --sort-output --no-wrap -o .cache/verify.pot .
 	$(BIN)/pybabel -q update -N --ignore-obsolete --no-wrap -l zh_TW -i .cache/verify.pot -o $(CATALOG).po
 	$(BIN)/pybabel -q compile -i $(CATALOG).po -o $(CATALOG).mo
 

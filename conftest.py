@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from fixtures import backends, messages
-from fixtures.messages import _
+from fixtures import backends
+from fixtures.words import messages
+from fixtures.words.messages import _
 
 pytest_plugins = (
-    "fixtures.progress",  # first: the others import it, and pytest rewrites what it loads itself
+    "fixtures.words.progress",  # first: the others import it, and pytest rewrites what it loads itself
     "fixtures.doctor",
-    "fixtures.submission",
-    "fixtures.datasets",
-    "fixtures.builder",
-    "fixtures.engines",
-    "fixtures.quantized",
-    "fixtures.case",
+    "fixtures.submitted.submission",
+    "fixtures.networks.datasets",
+    "fixtures.engines.builder",
+    "fixtures.engines.plugin",
+    "fixtures.quantization.quantized",
+    "fixtures.claims.case",
     "fixtures.report.plugin",
-    "fixtures.seeds",
+    "fixtures.answers.seeds",
     "fixtures.evidence.plugin",
     "fixtures.evidence.handed_in",
 )

@@ -16,14 +16,14 @@ import numpy as np
 
 from benchmarks import resnet
 from benchmarks.pairs import paired, where
-from fixtures.accuracy import agreement, reference_outputs
-from fixtures.backends import graph
+from fixtures.answers.accuracy import agreement, reference_outputs
 from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
-from fixtures.datasets import signature
-from fixtures.layers import prove
-from fixtures.lint import lint
-from fixtures.models import RESNET50
-from fixtures.scales import middle_ratio, of_cache, of_layers
+from fixtures.engines.layers import prove
+from fixtures.engines.lint import lint
+from fixtures.graphs import convert
+from fixtures.networks.datasets import signature
+from fixtures.networks.models import RESNET50
+from fixtures.quantization.scales import middle_ratio, of_cache, of_layers
 
 HELD_IMAGES = 64
 QDQ = "resnet50-qdq.onnx"
@@ -32,8 +32,8 @@ QDQ = "resnet50-qdq.onnx"
 def ways(onnx: Path, data: CalibrationData, folder: Path) -> Iterator[tuple[str, Path, CalibrationData | None]]:
     """Each way to INT8: its name, the graph to build, and the images if the builder is to calibrate."""
     for name, file, residuals in (("Q/DQ", QDQ, True), ("Q/DQ, float joins", f"float-joins-{QDQ}", False)):
-        style = dataclasses.replace(graph.TENSORRT_STYLE, residuals=residuals)
-        graph.to_int8_qdq(onnx, data, folder / file, style)
+        style = dataclasses.replace(convert.TENSORRT_STYLE, residuals=residuals)
+        convert.to_int8_qdq(onnx, data, folder / file, style)
         yield name, folder / file, None
     yield "calibrator", onnx, data
 

@@ -8,9 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from grading import class_pages
-from tests.suite import browser
-from tests.suite.sample_class import sample_class
+from grading.pages import class_pages
+from tests.suite.grading.sample_class import sample_class
+from tests.suite.report import browser
 
 STUDENTS = 500
 ROUNDS = 7

@@ -14,17 +14,17 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
-from fixtures.device import machine
+from fixtures.devices.device import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 WRONG = {
-    "lab1": "tests/suite/test_wrong_submissions.py",
-    "lab2": "tests/suite/test_wrong_submissions.py",
-    "lab3": "tests/suite/test_wrong_submissions.py",
-    "lab4": "tests/suite/test_wrong_calibration.py",
-    "lab5": "tests/suite/test_wrong_qat.py",
+    "lab1": "tests/suite/claims/test_wrong_submissions.py",
+    "lab2": "tests/suite/claims/test_wrong_submissions.py",
+    "lab3": "tests/suite/claims/test_wrong_submissions.py",
+    "lab4": "tests/suite/claims/test_wrong_calibration.py",
+    "lab5": "tests/suite/claims/test_wrong_qat.py",
 }
-RIGHT = "tests/suite/test_right_variants.py"
+RIGHT = "tests/suite/claims/test_right_variants.py"
 OUT = ROOT / "docs" / "results"
 
 

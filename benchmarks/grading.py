@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from grading import rubric, sandbox, suite
-from grading.launch import Spec
+from grading import rubric, suite
+from grading.sandbox import box
+from grading.sandbox.launch import Spec
 from grading.session import Session, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +68,7 @@ class Bench:
         def outside(word: str) -> str:
             for place, path in places.items():
                 word = re.sub(rf"(?<!\w){place}(?![\w.])", path, word)
-            return word.replace(sandbox.CHANNEL, "2")
+            return word.replace(box.CHANNEL, "2")
 
         command = [outside(word) for word in spec.command]
         environment = {name: outside(value) for name, value in environment.items()}
@@ -114,7 +115,7 @@ def start() -> float:
     """Seconds that a sandbox takes longer than a bare process: the median of pairs, in the quietest of rounds."""
 
     def boxed() -> None:
-        with sandbox.ran(Spec(["/usr/bin/true"])):
+        with box.ran(Spec(["/usr/bin/true"])):
             pass
 
     def bare() -> None:

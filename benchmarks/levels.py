@@ -12,10 +12,10 @@ from typing import Any
 
 from benchmarks import resnet
 from benchmarks.pairs import paired, where
-from fixtures.backends import graph
 from fixtures.backends.base import BuildOptions, Precision
-from fixtures.layers import prove
-from fixtures.models import RESNET50
+from fixtures.engines.layers import prove
+from fixtures.graphs import convert
+from fixtures.networks.models import RESNET50
 
 
 def parse() -> argparse.Namespace:
@@ -30,7 +30,7 @@ def main() -> None:
     options = parse()
     ready = resnet.prepare(options)
     qdq = ready.folder / "resnet50-qdq-levels.onnx"
-    graph.to_int8_qdq(ready.onnx, ready.data, qdq, graph.TENSORRT_STYLE)
+    convert.to_int8_qdq(ready.onnx, ready.data, qdq, convert.TENSORRT_STYLE)
     feed = {"input": ready.photos.batch(RESNET50, options.batch, 2)}
     slow = ready.baselines(Precision.FP32, Precision.TF32)
     rows = []

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fixtures import backends
-from fixtures.accuracy import opened
+from fixtures.answers.accuracy import opened
 from fixtures.backends.base import Backend, Engine
-from fixtures.device import machine
-from fixtures.latency import interleave, rounds_for, speedup, warm_up
-from fixtures.steady import measure
+from fixtures.devices.device import machine
+from fixtures.measuring.latency import interleave, rounds_for, speedup, warm_up
+from fixtures.measuring.steady import measure
 
 SECONDS, MOST_ROUNDS = 5.0, 500
 

@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from benchmarks.pairs import paired, running_backend, where
 from fixtures import backends
-from fixtures.accuracy import reference_outputs
+from fixtures.answers.accuracy import reference_outputs
 from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
-from fixtures.backends.trt import CACHE_VARIABLE
-from fixtures.datasets import Labelled, find_labelled
-from fixtures.engine_cache import EngineCache
-from fixtures.layers import prove
-from fixtures.models import RESNET18, RESNET18_QAT
+from fixtures.backends.tensorrt.backend import CACHE_VARIABLE
+from fixtures.engines.engine_cache import EngineCache
+from fixtures.engines.layers import prove
+from fixtures.networks.datasets import Labelled, find_labelled
+from fixtures.networks.models import RESNET18, RESNET18_QAT
 
 NAIVE = "resnet18_qat_naive_cifar10.onnx"
 CALIBRATION_IMAGES = 512

@@ -11,11 +11,11 @@ from pathlib import Path
 from benchmarks.pairs import running_backend
 from fixtures import backends
 from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
-from fixtures.backends.trt import CACHE_VARIABLE
-from fixtures.calibration import own
-from fixtures.datasets import Photos, find_photos
-from fixtures.engine_cache import EngineCache
-from fixtures.models import RESNET50
+from fixtures.backends.tensorrt.backend import CACHE_VARIABLE
+from fixtures.engines.engine_cache import EngineCache
+from fixtures.networks.datasets import Photos, find_photos
+from fixtures.networks.models import RESNET50
+from fixtures.submitted.calibration import own
 
 
 @dataclasses.dataclass(frozen=True)

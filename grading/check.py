@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fixtures.messages import _
+from fixtures.words.messages import _
 
-from . import sandbox
-from .limits import breach_word
+from .sandbox import box
+from .sandbox.limits import breach_word
 from .suite import Lines, Suite, job
-from .untrusted_text import escaped, shortened
+from .taking.untrusted_text import escaped, shortened
 
 _VERDICTS = frozenset({"passed", "failed", "inconclusive", "not gradable"})
 _MESSAGE = 4000
@@ -93,7 +93,7 @@ def check(
         elif kind == "finished":
             finished.append(int(str(event["exitstatus"])))
 
-    with job([], list(tests)) as folder, sandbox.ran(suite.spec(folder, submission=submission), receive) as outcome:
+    with job([], list(tests)) as folder, box.ran(suite.spec(folder, submission=submission), receive) as outcome:
         during = running[0] if running else None
         if outcome.killed_outside:
             return Ended(False, during, _("the sandbox was killed from outside"), outside=True)

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fixtures import messages
-from fixtures.messages import _
-from fixtures.words import in_words, padded, verdict_word
+from fixtures.words import messages
+from fixtures.words.columns import in_words, padded, verdict_word
+from fixtures.words.messages import _
 
-from . import exports, grade, pool, rubric, selftest
-from .launch import SandboxUnavailableError
+from . import exports, grade, pool, rubric
+from .sandbox import selftest
+from .sandbox.launch import SandboxUnavailableError
 from .session import Session, Settings
 from .store import PENDING, Store, StoreError
 from .suite import LABS, REPOSITORY, SuiteError
@@ -84,7 +85,7 @@ def _grade(session: Session, options: argparse.Namespace) -> int:
 
 def _pages(results: Sequence[grade.Grade], out: Path) -> None:
     """Write the class report. With it come Jinja2 and NumPy, which other commands do without."""
-    from . import class_pages
+    from .pages import class_pages
 
     try:
         print(_("report: {file}").format(file=class_pages.write(results, out / "report")))

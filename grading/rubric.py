@@ -11,9 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fixtures.messages import _
+from fixtures.words.messages import _
 
-from .limits import Limits
+from .sandbox.limits import Limits
 
 if sys.version_info >= (3, 11):
     import tomllib

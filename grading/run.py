@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from fixtures.messages import _
+from fixtures.words.messages import _
 
-from . import orphans
 from .check import Checked, Ended
-from .intake import Snapshots
-from .launch import SandboxUnavailableError
 from .pool import Assigned, Handle, Lost
+from .sandbox import orphans
+from .sandbox.launch import SandboxUnavailableError
 from .store import Store, StoreError
+from .taking.intake import Snapshots
 from .work import Event, Grade, Made, Started, Stopped, Take, Taken, Unit
 
 _DYING_SECONDS = 10.0

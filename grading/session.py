@@ -12,16 +12,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fixtures.messages import _
+from fixtures.words.messages import _
 
-from . import farm, pool, suite
-from .archives import SUFFIXES, student_of
+from . import pool, suite
+from .farm import cluster
 from .rubric import Rubric, load
 from .run import Grader
-from .scripts import ScriptOptions
 from .store import Store, StoreError, Student
 from .suite import Suite
-from .untrusted_text import escaped
+from .taking.archives import SUFFIXES, student_of
+from .taking.scripts import ScriptOptions
+from .taking.untrusted_text import escaped
 from .work import Workshop
 
 
@@ -111,7 +112,7 @@ class Session:
         tqdm.monitor_interval = 0  # its thread would outlive the bar
         with (
             tqdm(total=rows, initial=rows - pending, unit="check", disable=not sys.stderr.isatty()) as bar,
-            pool.opened(workshop, workers) if scheduler is None else farm.opened(workshop, scheduler) as hands,
+            pool.opened(workshop, workers) if scheduler is None else cluster.opened(workshop, scheduler) as hands,
         ):
 
             def progress(left: int) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fixtures.messages import _
+from fixtures.words.messages import _
 
 PENDING = "pending"
 CRASH = "crash"

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fixtures.messages import _
+from fixtures.words.messages import _
 
-from . import sandbox
-from .launch import Spec
-from .limits import Limits
-from .sandbox import CHANNEL
+from .sandbox import box
+from .sandbox.box import CHANNEL
+from .sandbox.launch import Spec
+from .sandbox.limits import Limits
 from .store import Expected
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -134,7 +134,7 @@ def collect(suite: Suite, labs: Sequence[str]) -> list[Expected]:
     errors: list[str] = []
     with job(labs, None) as folder:
         lines = Lines()
-        with sandbox.ran(suite.spec(folder, submission=None), lines.add) as outcome:
+        with box.ran(suite.spec(folder, submission=None), lines.add) as outcome:
             ended = outcome
     for event in lines.events:
         if event["event"] == "test":

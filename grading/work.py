@@ -12,16 +12,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from fixtures import messages
-from fixtures.messages import _
+from fixtures.words import messages
+from fixtures.words.messages import _
 
-from . import archives, scripts
 from .check import Checked, Ended, check
-from .intake import RejectedError, Snapshot, Snapshots
-from .launch import SandboxKilledError, SandboxUnavailableError
-from .scripts import ScriptOptions
+from .sandbox.launch import SandboxKilledError, SandboxUnavailableError
 from .suite import Suite
-from .untrusted_text import escaped
+from .taking import archives, scripts
+from .taking.intake import RejectedError, Snapshot, Snapshots
+from .taking.scripts import ScriptOptions
+from .taking.untrusted_text import escaped
 
 _PR_SET_PDEATHSIG = 1
 # What this machine lacks, and no submission is to blame for.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fixtures.evidence.handed_in import FILE, handed_in
-from fixtures.messages import _
-from fixtures.submission import Submission
-from fixtures.verdict import Cause, not_gradable, require
+from fixtures.submitted.submission import Submission
+from fixtures.words.messages import _
+from fixtures.words.verdict import Cause, not_gradable, require
 
 LABS = [pytest.param(lab, marks=getattr(pytest.mark, lab)) for lab in ("lab1", "lab2", "lab3", "lab4", "lab5")]
 

@@ -7,7 +7,7 @@ import pytest
 from fixtures.backends.base import Precision
 from fixtures.claims.classifier import ClassifierClaims
 from fixtures.claims.onnx import OnnxClaims
-from fixtures.models import RESNET50
+from fixtures.networks.models import RESNET50
 
 
 @pytest.mark.lab1

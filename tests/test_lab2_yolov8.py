@@ -6,21 +6,21 @@ import math
 
 import pytest
 
+from fixtures.answers.detection import matched, threshold_for
+from fixtures.answers.seeds import fresh_seed
 from fixtures.backends.base import Precision
-from fixtures.case import Case, read_graph
+from fixtures.claims.case import Case, read_graph
 from fixtures.claims.onnx import OnnxClaims, answers
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.claims.steps import built, compared
-from fixtures.datasets import Photos
-from fixtures.detection import matched, threshold_for
-from fixtures.graphs import dtype_of_weights
+from fixtures.graphs.contents import dtype_of_weights
 from fixtures.later import np
-from fixtures.messages import _
-from fixtures.models import YOLOV8N
+from fixtures.networks.datasets import Photos
+from fixtures.networks.models import YOLOV8N
 from fixtures.report.record import Record
-from fixtures.seeds import fresh_seed
-from fixtures.submission import Submission
-from fixtures.verdict import Cause, not_gradable, require
+from fixtures.submitted.submission import Submission
+from fixtures.words.messages import _
+from fixtures.words.verdict import Cause, not_gradable, require
 
 PHOTOS = 4
 # ultralytics' own default confidence; below it nobody would draw a box.

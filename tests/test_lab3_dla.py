@@ -6,21 +6,21 @@ import json
 
 import pytest
 
-from fixtures import dla
 from fixtures.backends.base import Layer, Precision
-from fixtures.backends.trt_inspector import parse
-from fixtures.case import Case, read_graph
+from fixtures.backends.tensorrt.inspector import parse
+from fixtures.claims.case import Case, read_graph
 from fixtures.claims.classifier import ClassifierClaims
 from fixtures.claims.onnx import OnnxClaims
 from fixtures.claims.speedup import SpeedupClaims
 from fixtures.claims.steps import built, not_computed
-from fixtures.layers import Proof, by_node, prove
-from fixtures.messages import _
-from fixtures.models import MOBILENET_V2
+from fixtures.engines import dla
+from fixtures.engines.layers import Proof, by_node, prove
+from fixtures.networks.models import MOBILENET_V2
 from fixtures.report.record import PlacementRow, Record
-from fixtures.strict_json import require_json
-from fixtures.submission import Submission
-from fixtures.verdict import Cause, fail, not_gradable, require
+from fixtures.submitted.strict_json import require_json
+from fixtures.submitted.submission import Submission
+from fixtures.words.messages import _
+from fixtures.words.verdict import Cause, fail, not_gradable, require
 
 # Of the convolutions that the layer information tells the precision of, at least so many must be in FP16. A builder
 # may keep a first layer of three channels in FP32 where that is faster.

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fixtures.answers.seeds import fresh_seed
 from fixtures.backends.base import Precision
-from fixtures.case import Case, read_graph
+from fixtures.claims.case import Case, read_graph
 from fixtures.claims.classifier import ClassifierClaims
 from fixtures.claims.onnx import OnnxClaims, answers
 from fixtures.claims.speedup import SpeedupClaims
-from fixtures.curves import parse
-from fixtures.datasets import Labelled, Photos, find_labelled
 from fixtures.later import np
-from fixtures.messages import _
-from fixtures.models import RESNET18, RESNET18_QAT, Model
+from fixtures.networks.datasets import Labelled, Photos, find_labelled
+from fixtures.networks.models import RESNET18, RESNET18_QAT, Model
+from fixtures.quantization.scales import activation_use
 from fixtures.report.record import Record
-from fixtures.scales import activation_use
-from fixtures.seeds import fresh_seed
-from fixtures.strict_json import require_json
-from fixtures.submission import Submission
-from fixtures.verdict import Cause, fail, not_gradable, require
+from fixtures.submitted.curves import parse
+from fixtures.submitted.strict_json import require_json
+from fixtures.submitted.submission import Submission
+from fixtures.words.messages import _
+from fixtures.words.verdict import Cause, fail, not_gradable, require
 
 if TYPE_CHECKING:
     import numpy.typing as npt

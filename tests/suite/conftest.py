@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.reference import SCRIPTS, LabOptions, Reference
-from fixtures.submission import suite_cache
+from fixtures.networks.reference import SCRIPTS, LabOptions, Reference
+from fixtures.submitted.submission import suite_cache
 from tests.suite.guard import pytest_pyfunc_call
 
 __all__ = ["pytest_pyfunc_call"]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from fixtures.backends.base import Precision
-from fixtures.backends.graph_rules import weights_bytes
 from fixtures.evidence.schema import DOCUMENT
-from fixtures.latency import Samples, speedup
-from fixtures.onnx_file import load
+from fixtures.graphs.onnx_file import load
+from fixtures.graphs.rules import weights_bytes
+from fixtures.measuring.latency import Samples, speedup
 from tests.suite.sample_run import sample
 
 Members = dict[str, Any]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from fixtures import doctor
-from fixtures.device import Machine
-from fixtures.messages import use_language
+from fixtures.devices.device import Machine
+from fixtures.words.messages import use_language
 
 ROOT = Path(__file__).resolve().parents[2]
 PC = Machine(None, None, None, None, None, None, "a CPU", 4, "x86_64", "Ubuntu 24.04", "no NVML")
@@ -102,7 +102,7 @@ def test_nothing_to_build_with(lacking: Callable[..., str]) -> None:
     assert "nothing can be verified before a backend is installed" in text
 
 
-@pytest.mark.parametrize("command", [["-m", "pytest", "--doctor"], ["-m", "fixtures.device"]])
+@pytest.mark.parametrize("command", [["-m", "pytest", "--doctor"], ["-m", "fixtures.devices.device"]])
 def test_from_the_command_line(command: list[str]) -> None:
     """Both ways print the report and run no test."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)

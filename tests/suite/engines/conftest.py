@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engine_cache import EngineCache
+from fixtures.engines.engine_cache import EngineCache
 from tests.suite import tiny
 
 

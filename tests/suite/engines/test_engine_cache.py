@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import pytest
 
-from fixtures import engine_cache
-from fixtures.backends import graph
 from fixtures.backends.base import BuildOptions, CalibrationData, Layer, Precision
-from fixtures.backends.onnxrt import OnnxRuntimeBackend
-from fixtures.engine_cache import EngineCache, engine_key
+from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
+from fixtures.engines import engine_cache
+from fixtures.engines.engine_cache import EngineCache, engine_key
+from fixtures.graphs import convert
 from tests.suite import tiny
 from tests.suite.engines.counting import FP32, LAYER, Counting
 
@@ -73,7 +73,7 @@ def test_everything_that_shapes_an_engine_is_in_its_key(
     backend.name = "counting"
     assert engine_key(model, backend, FP32) == keys["base"]
     with monkeypatch.context() as patch:
-        patch.setattr(graph, "RECIPE", graph.RECIPE + 1)
+        patch.setattr(convert, "RECIPE", convert.RECIPE + 1)
         keys["recipe"] = engine_key(model, backend, FP32)
     with monkeypatch.context() as patch:
         patch.setattr(engine_cache.importlib.metadata, "version", lambda name: f"{name} 99")  # type: ignore[attr-defined]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends.onnxrt import OnnxRuntimeBackend
-from fixtures.engine_cache import EngineCache
+from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
+from fixtures.engines.engine_cache import EngineCache
 from tests.suite import tiny
 from tests.suite.engines.counting import FP32
 
@@ -23,8 +23,8 @@ BUILDER = """
 import sys, time
 from pathlib import Path
 from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.onnxrt import OnnxRuntimeBackend
-from fixtures.engine_cache import EngineCache
+from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
+from fixtures.engines.engine_cache import EngineCache
 
 class Slow(OnnxRuntimeBackend):
     def build(self, onnx, options, out):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fixtures.backends.base import Backend, BuildOptions
-from fixtures.engine_cache import EngineCache
-from fixtures.engines import Engines
+from fixtures.engines.engine_cache import EngineCache
+from fixtures.engines.plugin import Engines
 from tests.suite import tiny
 from tests.suite.engines.counting import FP32, Counting
 
@@ -81,12 +81,13 @@ def test_an_engine_is_read_from_disk_once_a_session(cache: EngineCache, model: P
 
 def test_the_summary_counts_hits_and_builds(tmp_path: Path, model: Path) -> None:
     (tmp_path / "conftest.py").write_text(
-        "pytest_plugins = ('fixtures.engines',)\ndef pytest_addoption(parser):\n    parser.addoption('--suite-cache')\n"
+        "pytest_plugins = ('fixtures.engines.plugin',)\n"
+        "def pytest_addoption(parser):\n    parser.addoption('--suite-cache')\n"
     )
     (tmp_path / "test_it.py").write_text(
         "from pathlib import Path\n"
         "from fixtures.backends.base import BuildOptions, Precision\n"
-        "from fixtures.backends.onnxrt import OnnxRuntimeBackend\n"
+        "from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend\n"
         "def test_it(engines):\n"
         f"    engines.build(Path({str(model)!r}), OnnxRuntimeBackend(), BuildOptions(Precision.FP32))\n"
     )

@@ -15,22 +15,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import curves, dla, graphs, onnx_file, strict_json
-from fixtures.arrays import read_npz
-from fixtures.backends import calibration_cache
 from fixtures.backends.base import CalibrationData, Precision
-from fixtures.backends.graph_rules import weights_bytes
-from fixtures.backends.trt_inspector import parse
-from fixtures.calibration import read_set
+from fixtures.backends.tensorrt.inspector import parse
 from fixtures.claims.onnx import OnnxClaims
+from fixtures.engines import dla
+from fixtures.engines.layers import prove
 from fixtures.evidence.contradictions import against_submission, contradictions
 from fixtures.evidence.read import read as read_evidence
-from fixtures.layers import prove
-from fixtures.models import Model
-from fixtures.reference import LabOptions, Reference
+from fixtures.graphs import contents, onnx_file
+from fixtures.graphs.rules import weights_bytes
+from fixtures.networks.models import Model
+from fixtures.networks.reference import LabOptions, Reference
 from fixtures.report import saved
-from fixtures.submission import Submission
-from grading import unpack
+from fixtures.submitted import calibration_cache, curves, strict_json
+from fixtures.submitted.arrays import read_npz
+from fixtures.submitted.calibration import read_set
+from fixtures.submitted.submission import Submission
+from grading.taking import unpack
 from tests.suite.fuzz import inputs, models
 from tests.suite.fuzz.mutations import Bytes, spoilt
 
@@ -94,8 +95,8 @@ def _onnx(data: bytes, folder: Path) -> None:
     (folder / "secret").write_bytes(models.SECRET)
     try:
         onnx_file.external_files(path)
-        found = graphs.read(path)
-        graphs.dtype_of_weights(path)
+        found = contents.read(path)
+        contents.dtype_of_weights(path)
         dla.crossings(path, {name: "DLA" for name, _shape in found.weights[1:]})
         model = onnx_file.load(path)
         for precision in Precision:
@@ -193,7 +194,7 @@ def _read_cache(data: bytes, folder: Path) -> None:
 
 
 def _read_sidecar(data: bytes, folder: Path) -> None:
-    from fixtures.scales import of_cache
+    from fixtures.quantization.scales import of_cache
 
     cache, model = folder / "tiny.cache", folder / "tiny.onnx"
     cache.write_bytes(inputs.CACHE)

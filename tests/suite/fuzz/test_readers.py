@@ -11,7 +11,7 @@ pytest.importorskip("hypothesis", reason="pip install -r requirements-dev.txt")
 import hypothesis.configuration
 from hypothesis import HealthCheck, Phase
 
-from fixtures import graphs
+from fixtures.graphs import contents
 from tests.suite.fuzz import models
 from tests.suite.fuzz.readers import readers
 
@@ -74,7 +74,7 @@ def test_weights_behind_a_linked_folder_are_refused(place: Path, linked: bool) -
     if linked:
         (path.parent / "folder").symlink_to(place / "outside")
         with pytest.raises(ValueError, match="is missing"):
-            graphs.read(path)
+            contents.read(path)
     else:
         (place / "outside").rename(path.parent / "folder")
-        assert [name for name, _shape in graphs.read(path).weights] == ["/conv", "/fc"]
+        assert [name for name, _shape in contents.read(path).weights] == ["/conv", "/fc"]

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.backends import graph
 from fixtures.backends.base import BuildOptions, CalibrationData, Engine, Precision
-from fixtures.backends.trt import TensorRTBackend
+from fixtures.backends.tensorrt.backend import TensorRTBackend
+from fixtures.graphs import convert
 
 ROOT = Path(__file__).resolve().parents[3]
 SHAPE = (16, 3, 112, 112)
@@ -132,7 +132,7 @@ class Bench:
         source = self.onnx
         if qdq:
             source = self.folder / "qdq.onnx"
-            graph.to_int8_qdq(self.onnx, self.images, source)
+            convert.to_int8_qdq(self.onnx, self.images, source)
         options = BuildOptions(precision, {"input": shape}, calibration, optimization_level=level)
         return make(self.backend, source, options, out)
 

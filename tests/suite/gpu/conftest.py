@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fixtures import device
-from fixtures.backends import trt
-from fixtures.backends.trt import TensorRTBackend
+from fixtures.backends.tensorrt import backend as trt
+from fixtures.backends.tensorrt.backend import TensorRTBackend
+from fixtures.devices import device
 from tests.suite.gpu.bench import SHAPE, Bench, write_images, write_network
 
 HERE = Path(__file__).parent

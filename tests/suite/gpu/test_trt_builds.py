@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fixtures import device
-from fixtures.backends import calibration_cache, trt, trt_inspector, trt_weak
 from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.trt import TensorRTBackend
-from fixtures.layers import convolutions, prove
+from fixtures.backends.tensorrt import backend as trt
+from fixtures.backends.tensorrt import inspector, weak
+from fixtures.backends.tensorrt.backend import TensorRTBackend
+from fixtures.devices import device
+from fixtures.engines.layers import convolutions, prove
+from fixtures.submitted import calibration_cache
 from tests.suite.gpu.bench import CONVOLUTIONS, SHAPE, Bench, make
 
 pytestmark = pytest.mark.gpu
@@ -66,7 +68,7 @@ def test_the_calibration_cache_is_written_once_and_distrusted_when_changed(bench
 
     bench.build(Precision.INT8)
     made_from = calibration_cache.provenance(bench.onnx, bench.images, str(tensorrt.__version__))
-    cache = trt_weak.calibration_cache_path(bench.onnx, made_from, trt.cache_folder(bench.folder / "x"))
+    cache = weak.calibration_cache_path(bench.onnx, made_from, trt.cache_folder(bench.folder / "x"))
     scales = calibration_cache.check(cache, made_from)
     print(f"{len(scales)} scales, {[name for name, scale in scales.items() if scale == 0]} of them 0")
     assert {"input", "stem_relu"} <= set(scales)
@@ -92,7 +94,7 @@ def test_a_wrong_feed_is_refused(bench: Bench, photo: npt.NDArray[np.float32]) -
 
 def test_inspector_text_is_what_the_parser_was_written_for(bench: Bench) -> None:
     text = bench.backend.layer_information(bench.build(Precision.FP16))
-    information = trt_inspector.parse(text)
+    information = inspector.parse(text)
     assert information.detailed
     assert information.bindings == ("input", "output")
     assert all(tensor.format != "unknown" for layer in information.layers for tensor in layer.inputs)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends import trt
 from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.trt import TensorRTBackend
+from fixtures.backends.tensorrt import backend as trt
+from fixtures.backends.tensorrt.backend import TensorRTBackend
 from tests.suite.gpu.bench import SHAPE, Bench, run_apart, write_network
 
 pytestmark = pytest.mark.gpu

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import device
-from fixtures.backends import cudart, trt_network
 from fixtures.backends.base import Engine, Precision
-from fixtures.backends.trt import TensorRTBackend
-from fixtures.backends.trt_runner import TensorRTRunner
+from fixtures.backends.tensorrt import network
+from fixtures.backends.tensorrt.backend import TensorRTBackend
+from fixtures.backends.tensorrt.runner import TensorRTRunner
+from fixtures.devices import cudart, device
 from tests.suite.gpu.bench import LARGE, QUICK, SHAPE, Bench
 
 pytestmark = pytest.mark.gpu
@@ -63,7 +63,7 @@ def loop() -> Iterator[Callable[[Engine], Loop]]:
     with contextlib.ExitStack() as stack:
 
         def open_loop(engine: Engine) -> Loop:
-            runtime, loaded = trt_network.deserialize(engine.path.read_bytes(), "loop")
+            runtime, loaded = network.deserialize(engine.path.read_bytes(), "loop")
             stack.callback(lambda: runtime)
             context = loaded.create_execution_context()
             stream = stack.enter_context(cudart.Stream())

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends import trt_network, trt_timing
 from fixtures.backends.base import BuildOptions, Precision
-from fixtures.layers import prove
+from fixtures.backends.tensorrt import network, timing
+from fixtures.engines.layers import prove
 from tests.suite.gpu.bench import QUICK, SHAPE, Bench, environment, make, run_apart
 
 pytestmark = pytest.mark.gpu
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.gpu
 BUILD_INT8 = """
     import hashlib, pathlib, sys
     from fixtures.backends.base import BuildOptions, CalibrationData, Precision
-    from fixtures.backends.trt import TensorRTBackend
+    from fixtures.backends.tensorrt.backend import TensorRTBackend
     onnx, batch, out = map(pathlib.Path, sys.argv[1:4])
     digest = hashlib.sha256(batch.read_bytes()).hexdigest()
     data = CalibrationData("input", (batch,), digest)
@@ -35,7 +35,7 @@ BUILD_INT8 = """
 
 def timings(bench: Bench, folder: Path) -> Path:
     """Where the timing cache of builds into `folder` lies."""
-    return trt_timing.cache_path(folder / "tensorrt", bench.backend.version(), bench.backend.device())
+    return timing.cache_path(folder / "tensorrt", bench.backend.version(), bench.backend.device())
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def test_the_timing_cache_is_used_and_a_damaged_one_is_not(bench: Bench, tmp_pat
     first = make(bench.backend, bench.onnx, options, tmp_path / "a.engine").build_seconds
     cache = timings(bench, tmp_path)
     kept = cache.read_bytes()
-    parsed = trt_network.parse(bench.onnx, strongly_typed=False)
-    assert trt_timing.read(cache)
-    assert trt_timing.attach(parsed.builder.create_builder_config(), cache), "this device takes what it has written"
+    parsed = network.parse(bench.onnx, strongly_typed=False)
+    assert timing.read(cache)
+    assert timing.attach(parsed.builder.create_builder_config(), cache), "this device takes what it has written"
     cache.write_bytes(kept[:100] + bytes([kept[100] ^ 1]) + kept[101:])
-    assert trt_timing.read(cache) == b""
-    assert not trt_timing.attach(parsed.builder.create_builder_config(), cache)
+    assert timing.read(cache) == b""
+    assert not timing.attach(parsed.builder.create_builder_config(), cache)
     second = make(bench.backend, bench.onnx, options, tmp_path / "b.engine").build_seconds
-    assert trt_timing.read(cache), "written anew"
+    assert timing.read(cache), "written anew"
     print(f"first build {first:.1f} s, with a damaged cache {second:.1f} s, {len(kept)} bytes")
 
 
@@ -95,9 +95,9 @@ def test_two_processes_build_the_same_engine_at_once(bench: Bench, warm: Path) -
     builds = [start_build(bench, warm / f"{number}.engine") for number in range(2)]
     said = [process.communicate(timeout=120)[0] for process in builds]
     assert [process.returncode for process in builds] == [0, 0], said
-    assert trt_timing.read(timings(bench, warm))
+    assert timing.read(timings(bench, warm))
     for number in range(2):
-        trt_network.deserialize((warm / f"{number}.engine").read_bytes(), "either")
+        network.deserialize((warm / f"{number}.engine").read_bytes(), "either")
 
 
 def test_out_of_memory_is_said_with_what_to_change(bench: Bench, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_out_of_memory_is_said_with_what_to_change(bench: Bench, tmp_path: Path)
         import pathlib, sys
         from fixtures.backends import cudart
         from fixtures.backends.base import BuildOptions, Precision
-        from fixtures.backends.trt import TensorRTBackend
+        from fixtures.backends.tensorrt.backend import TensorRTBackend
         backend = TensorRTBackend()
         assert backend.availability() is None
         free, _total = cudart.free_memory()

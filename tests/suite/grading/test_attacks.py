@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from grading.launch import python_roots
+from grading.sandbox.launch import python_roots
 from tests.suite.grading.toy_class import HONEST, Class
 
 if sys.version_info >= (3, 11):
@@ -27,7 +27,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ATTACKS = Path(__file__).resolve().parents[1] / "attacks"
+ATTACKS = Path(__file__).with_name("attacks")
 HONEST_STUDENTS = tuple(f"honest{number}" for number in range(6))
 TESTS = ["test_answer", "test_products[2]", "test_products[3]", "test_bonus", "test_parser", "test_after_the_parser"]
 RUBRIC = """

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.messages import use_language
-from fixtures.verdict import Finding
-from fixtures.words import finding_parts
-from grading import class_pages, class_report, exports
+from fixtures.words.columns import finding_parts
+from fixtures.words.messages import use_language
+from fixtures.words.verdict import Finding
+from grading import exports
 from grading.grade import Grade, GradedRow
+from grading.pages import class_pages, class_report
+from tests.suite.grading.sample_class import sample_class
 from tests.suite.grading.test_exports import ANN, ZOE, row
 from tests.suite.grading.toy_class import Class
-from tests.suite.sample_class import sample_class
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"{{ 7*7 }}\u202egnp\x00"
 

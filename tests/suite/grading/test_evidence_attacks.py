@@ -14,7 +14,7 @@ import pytest
 
 from fixtures.evidence.read import MAX_MEMBER
 from fixtures.evidence.schema import DOCUMENT
-from fixtures.latency import Samples, speedup
+from fixtures.measuring.latency import Samples, speedup
 from tests.suite import tiny
 from tests.suite.grading.processes import none_left
 from tests.suite.grading.test_attacks import digest

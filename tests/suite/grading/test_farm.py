@@ -195,11 +195,11 @@ def test_a_worker_proves_its_walls_or_grades_nothing(a_class: Class, cluster: Cl
 def test_another_version_of_the_grader_grades_nothing(
     a_class: Class, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from grading import farm_hands
+    from grading.farm import hands
 
     a_class.hand_in("ann")
     cluster.worker()
-    monkeypatch.setattr(farm_hands, "version", lambda: "another")
+    monkeypatch.setattr(hands, "version", lambda: "another")
     assert (
         "bring its copy of this repository up to date"
         in a_class("run", "--scheduler", cluster.address, status=3).stderr
@@ -258,9 +258,9 @@ def test_one_measurement_at_a_time_on_this_machine(measured: Class, rubric: str,
 def test_a_resource_that_no_worker_has_is_said_and_the_rest_is_graded(
     measured: Class, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from grading import farm_hands
+    from grading.farm import hands
 
-    monkeypatch.setattr(farm_hands, "_PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(hands, "_PATIENCE_SECONDS", 2.0)
     cluster.worker("--resources", "JETSON_ORIN_NANO=1")
     said = measured(*run_measured(measured, "rubric.toml"), "--scheduler", cluster.address, status=2).stderr
     assert "with GPU for 2 s" in said

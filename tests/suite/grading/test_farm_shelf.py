@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from grading import farm_wire
-from grading.farm_shelf import Cupboard, Shelf
-from grading.intake import Snapshots, content_digest, opened_folder
+from grading.farm import wire
+from grading.farm.shelf import Cupboard, Shelf
+from grading.taking.intake import Snapshots, content_digest, opened_folder
 from tests.suite.grading.farm_cluster import certificate
 
 
@@ -128,7 +128,7 @@ def test_noise_is_not_answered_and_stops_nothing(
 
 
 def received(tmp_path: Path, listing: Any, content: bytes, digest: str) -> Path:
-    return farm_wire.receive(io.BytesIO(content), listing, digest, Snapshots(tmp_path / "kept"))
+    return wire.receive(io.BytesIO(content), listing, digest, Snapshots(tmp_path / "kept"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.messages import use_language
+from fixtures.words.messages import use_language
 from tests.suite.grading.toy_class import Class
 
 

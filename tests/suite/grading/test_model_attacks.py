@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.backends.calibration_cache import sidecar
-from fixtures.datasets import preprocess
-from fixtures.models import MOBILENET_V2, RESNET50
+from fixtures.networks.datasets import preprocess
+from fixtures.networks.models import MOBILENET_V2, RESNET50
+from fixtures.submitted.calibration_cache import sidecar
 from tests.suite.grading.processes import none_left
 from tests.suite.grading.test_attacks import digest
 from tests.suite.grading.toy_class import REPOSITORY, Class

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from grading import launch, orphans, sandbox
-from grading.launch import SandboxUnavailableError, Spec
-from grading.limits import MIB, Breach, Limits
-from grading.untrusted_text import Kept, escaped, shortened
+from grading.sandbox import box, launch, orphans
+from grading.sandbox.launch import SandboxUnavailableError, Spec
+from grading.sandbox.limits import MIB, Breach, Limits
+from grading.taking.untrusted_text import Kept, escaped, shortened
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 SHORT = Limits(wall_seconds=10, memory_bytes=512 * MIB)
@@ -23,7 +23,7 @@ def sh(script: str, limits: Limits = SHORT) -> Spec:
 
 
 def test_a_program_runs_and_its_work_folder_outlives_it() -> None:
-    with sandbox.ran(sh("echo out; echo err >&2; mkdir d; echo made > d/file; exit 7")) as outcome:
+    with box.ran(sh("echo out; echo err >&2; mkdir d; echo made > d/file; exit 7")) as outcome:
         assert (outcome.exit_code, outcome.breach, outcome.stdout, outcome.stderr) == (7, None, "out\n", "err\n")
         fd = os.open("d/file", os.O_RDONLY, dir_fd=outcome.work)
         with os.fdopen(fd) as file:
@@ -31,7 +31,7 @@ def test_a_program_runs_and_its_work_folder_outlives_it() -> None:
 
 
 def test_the_work_folder_is_gone_afterwards() -> None:
-    with sandbox.ran(sh("echo x > file")) as outcome:
+    with box.ran(sh("echo x > file")) as outcome:
         work = outcome.work
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.stat("file", dir_fd=work)
@@ -43,7 +43,7 @@ def test_read_only_folders_are_shown_and_cannot_be_written(tmp_path: Path) -> No
     spec = Spec(
         ["sh", "-c", "cat /data/file; echo x > /data/file || echo x > /data/new"], {tmp_path: "/data"}, limits=SHORT
     )
-    with sandbox.ran(spec) as outcome:
+    with box.ran(spec) as outcome:
         assert outcome.stdout == "shown"
         assert outcome.exit_code != 0
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -55,30 +55,30 @@ def test_a_folder_with_a_strange_name_where_only_its_owner_can_go(tmp_path: Path
     folder.mkdir(parents=True)
     (folder / "file").write_text("shown")
     (tmp_path / "closed").chmod(0o700)
-    with sandbox.ran(Spec(["cat", "/data/file"], {folder: "/data"}, limits=SHORT)) as outcome:
+    with box.ran(Spec(["cat", "/data/file"], {folder: "/data"}, limits=SHORT)) as outcome:
         assert outcome.stdout == "shown", outcome.stderr
 
 
 def test_only_folders_can_be_shown(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="only folders"), sandbox.ran(Spec(["true"], {tmp_path / "file": "/data"})):
+    with pytest.raises(ValueError, match="only folders"), box.ran(Spec(["true"], {tmp_path / "file": "/data"})):
         pass
 
 
 def test_a_killed_program_counts_as_the_shell_counts() -> None:
-    with sandbox.ran(sh("kill -SEGV $$")) as outcome:
+    with box.ran(sh("kill -SEGV $$")) as outcome:
         assert (outcome.exit_code, outcome.breach) == (128 + 11, None)
 
 
 def test_a_daemon_does_not_outlive_its_parent_program() -> None:
-    with sandbox.ran(sh("setsid sh -c 'trap \"\" TERM HUP; sleep 987' & exit 0")) as outcome:
+    with box.ran(sh("setsid sh -c 'trap \"\" TERM HUP; sleep 987' & exit 0")) as outcome:
         assert (outcome.exit_code, outcome.breach) == (0, None)
         assert outcome.seconds < 5
 
 
 def test_ten_gigabytes_of_output_end_the_program_and_are_not_kept() -> None:
     limits = Limits(wall_seconds=30, output_bytes=8 * MIB, kept_output_bytes=1024)
-    with sandbox.ran(sh("echo first; head -c 10G /dev/zero", limits)) as outcome:
+    with box.ran(sh("echo first; head -c 10G /dev/zero", limits)) as outcome:
         assert outcome.breach == Breach.OUTPUT
         assert outcome.stdout.startswith("first\n")
         assert "bytes left out" in outcome.stdout
@@ -88,11 +88,12 @@ def test_ten_gigabytes_of_output_end_the_program_and_are_not_kept() -> None:
 def test_two_sandboxes_do_not_share_a_process_limit() -> None:
     limits = Limits(wall_seconds=10, processes=20, memory_bytes=512 * MIB)
     forks = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done; wait; echo all"
-    with sandbox.ran(sh(f"({forks}) && exit 0", limits)) as first:
+    with box.ran(sh(f"({forks}) && exit 0", limits)) as first:
         assert first.stdout == "all\n"
     code = (
-        "import sys; from grading import sandbox; from grading.launch import Spec; from grading.limits import Limits\n"
-        f"with sandbox.ran(Spec(['sh', '-c', {forks!r}], limits=Limits(processes=20))) as o: print(o.stdout + o.stderr)"
+        "import sys; from grading.sandbox import box; from grading.sandbox.launch import Spec\n"
+        "from grading.sandbox.limits import Limits\n"
+        f"with box.ran(Spec(['sh', '-c', {forks!r}], limits=Limits(processes=20))) as o: print(o.stdout + o.stderr)"
     )
     root = Path(__file__).resolve().parents[3]
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root, text=True) for _ in "12"]
@@ -103,7 +104,7 @@ def test_without_bubblewrap_it_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("PATH", str(tmp_path))
     launch.bwrap_version.cache_clear()
     try:
-        with pytest.raises(SandboxUnavailableError, match="apt-get install bubblewrap"), sandbox.ran(sh("true")):
+        with pytest.raises(SandboxUnavailableError, match="apt-get install bubblewrap"), box.ran(sh("true")):
             pytest.fail("it ran something")
     finally:
         monkeypatch.undo()
@@ -112,7 +113,7 @@ def test_without_bubblewrap_it_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_a_bubblewrap_that_fails_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_walls", lambda version: ["--no-such-wall"])
-    with pytest.raises(SandboxUnavailableError, match="no-such-wall"), sandbox.ran(sh("true")):
+    with pytest.raises(SandboxUnavailableError, match="no-such-wall"), box.ran(sh("true")):
         pytest.fail("it ran something")
 
 

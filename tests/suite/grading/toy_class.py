@@ -13,7 +13,8 @@ import unittest.mock
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from grading import commands, selftest
+from grading import commands
+from grading.sandbox import selftest
 
 TOY = Path(__file__).with_name("toy")
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -22,7 +23,8 @@ HONEST = {"answer": 42, "times2": 84, "times3": 126, "bonus": 1}
 
 _WITHOUT_SELFTEST = """
 import signal, sys
-from grading import commands, selftest
+from grading import commands
+from grading.sandbox import selftest
 if __name__ == "__main__":
     # A shell's background job, which these tests may be, ignores Ctrl-C, and so do the programs it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grading import selftest
+from grading.sandbox import selftest
 
 
 def believe() -> None:

@@ -1,0 +1,74 @@
+"""The class report: an overview for the teacher, and for each student a page of that student's work alone."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import tempfile
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fixtures.report import page
+from fixtures.words.messages import _
+
+from ..grade import Grade
+from . import class_report
+from .class_report import Pupil
+
+TEMPLATES = Path(__file__).with_name("templates")
+_NAME_BYTES = 200  # of 255 that file systems allow
+
+
+def write(results: Sequence[Grade], folder: Path) -> Path:
+    """Write `index.html` and `students/NAME.html` into a folder that takes the place of the one that is there.
+
+    Returns:
+        The overview's path.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        _write(results, Path(scratch) / "new")
+        if folder.exists():
+            folder.rename(Path(scratch) / "old")
+        (Path(scratch) / "new").rename(folder)
+    return folder / "index.html"
+
+
+def _write(results: Sequence[Grade], folder: Path) -> None:
+    environment = page.environment(TEMPLATES)
+    environment.globals.update(lab_name=lab_name, failures=class_report.FAILURES)
+    style = TEMPLATES / "class.css"
+    created = datetime.datetime.now(datetime.timezone.utc)
+    pupils = {file_name(result.student): Pupil(result) for result in results}
+    for name, pupil in pupils.items():
+        text = page.render(environment, "student.html", style, student=pupil, created=created)
+        page.write(text, folder / "students" / name)
+    text = page.render(
+        environment,
+        "class.html",
+        style,
+        script=TEMPLATES / "class.js",
+        created=created,
+        pupils={f"students/{urllib.parse.quote(name)}": pupil for name, pupil in pupils.items()},
+        labs=class_report.labs(results),
+        points=class_report.points(results),
+        causes=class_report.causes(results),
+        slowest=class_report.slowest(results),
+    )
+    page.write(text, folder / "index.html")
+
+
+def file_name(student: str) -> str:
+    """The name of a student's page; a digest takes the place of what a file system would not hold."""
+    name = student.encode()
+    if len(name) > _NAME_BYTES:
+        return f"{name[:_NAME_BYTES].decode(errors='ignore')}-{hashlib.sha256(name).hexdigest()[:12]}.html"
+    return f"{student}.html"
+
+
+def lab_name(lab: str | None) -> str:
+    """A lab in the reader's language; None is all of them, "" none."""
+    if lab is None:
+        return _("all labs")
+    return _("lab {number}").format(number=lab.removeprefix("lab")) if lab else _("other checks")

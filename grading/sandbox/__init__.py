@@ -1,0 +1,1 @@
+"""One untrusted program behind walls: started, watched, ended, and the walls proved."""
