@@ -16,14 +16,15 @@ import numpy as np
 
 from benchmarks import resnet
 from benchmarks.pairs import paired, where
-from fixtures.answers.accuracy import agreement, reference_outputs
-from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
-from fixtures.engines.layers import prove
-from fixtures.engines.lint import lint
-from fixtures.graphs import convert
-from fixtures.networks.datasets import signature
-from fixtures.networks.models import RESNET50
-from fixtures.quantization.scales import middle_ratio, of_cache, of_layers
+from trtverify.fixtures.answers.accuracy import agreement, reference_outputs
+from trtverify.fixtures.backends.base import Backend
+from trtverify.fixtures.engines.layers import prove
+from trtverify.fixtures.engines.lint import lint
+from trtverify.fixtures.graphs import convert
+from trtverify.fixtures.networks.datasets import signature
+from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.quantization.scales import middle_ratio, of_cache, of_layers
+from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Engine, Precision
 
 HELD_IMAGES = 64
 QDQ = "resnet50-qdq.onnx"

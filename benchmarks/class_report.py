@@ -8,9 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from grading.pages import class_pages
 from tests.suite.grading.sample_class import sample_class
 from tests.suite.report import browser
+from trtverify.grading.pages import class_pages
 
 STUDENTS = 500
 ROUNDS = 7

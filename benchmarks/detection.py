@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
-from fixtures.devices.device import machine
+from trtverify.fixtures.devices.device import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 WRONG = {

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from grading import rubric, suite
-from grading.sandbox import box
-from grading.sandbox.launch import Spec
-from grading.session import Session, Settings
+from trtverify.grading import rubric, suite
+from trtverify.grading.sandbox import box
+from trtverify.grading.sandbox.launch import Spec
+from trtverify.grading.session import Session, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = ROOT / "tests" / "suite" / "grading" / "toy"  # small checks, which hide no cost of the grader's

@@ -12,10 +12,10 @@ from typing import Any
 
 from benchmarks import resnet
 from benchmarks.pairs import paired, where
-from fixtures.backends.base import BuildOptions, Precision
-from fixtures.engines.layers import prove
-from fixtures.graphs import convert
-from fixtures.networks.models import RESNET50
+from trtverify.fixtures.engines.layers import prove
+from trtverify.fixtures.graphs import convert
+from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.words.terms import BuildOptions, Precision
 
 
 def parse() -> argparse.Namespace:

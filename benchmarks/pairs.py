@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fixtures import backends
-from fixtures.answers.accuracy import opened
-from fixtures.backends.base import Backend, Engine
-from fixtures.devices.device import machine
-from fixtures.measuring.latency import interleave, rounds_for, speedup, warm_up
-from fixtures.measuring.steady import measure
+from trtverify.fixtures import backends
+from trtverify.fixtures.answers.accuracy import opened
+from trtverify.fixtures.backends.base import Backend
+from trtverify.fixtures.devices.device import machine
+from trtverify.fixtures.measuring.latency import interleave, rounds_for, speedup, warm_up
+from trtverify.fixtures.measuring.steady import measure
+from trtverify.fixtures.words.terms import Engine
 
 SECONDS, MOST_ROUNDS = 5.0, 500
 

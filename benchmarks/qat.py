@@ -18,14 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.pairs import paired, running_backend, where
-from fixtures import backends
-from fixtures.answers.accuracy import reference_outputs
-from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
-from fixtures.backends.tensorrt.backend import CACHE_VARIABLE
-from fixtures.engines.engine_cache import EngineCache
-from fixtures.engines.layers import prove
-from fixtures.networks.datasets import Labelled, find_labelled
-from fixtures.networks.models import RESNET18, RESNET18_QAT
+from trtverify.fixtures import backends
+from trtverify.fixtures.answers.accuracy import reference_outputs
+from trtverify.fixtures.backends.base import Backend
+from trtverify.fixtures.backends.tensorrt.backend import CACHE_VARIABLE
+from trtverify.fixtures.engines.engine_cache import EngineCache
+from trtverify.fixtures.engines.layers import prove
+from trtverify.fixtures.networks.datasets import Labelled, find_labelled
+from trtverify.fixtures.networks.models import RESNET18, RESNET18_QAT
+from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Engine, Precision
 
 NAIVE = "resnet18_qat_naive_cifar10.onnx"
 CALIBRATION_IMAGES = 512

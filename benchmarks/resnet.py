@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.pairs import running_backend
-from fixtures import backends
-from fixtures.backends.base import Backend, BuildOptions, CalibrationData, Engine, Precision
-from fixtures.backends.tensorrt.backend import CACHE_VARIABLE
-from fixtures.engines.engine_cache import EngineCache
-from fixtures.networks.datasets import Photos, find_photos
-from fixtures.networks.models import RESNET50
-from fixtures.submitted.calibration import own
+from trtverify.fixtures import backends
+from trtverify.fixtures.backends.base import Backend
+from trtverify.fixtures.backends.tensorrt.backend import CACHE_VARIABLE
+from trtverify.fixtures.engines.engine_cache import EngineCache
+from trtverify.fixtures.networks.datasets import Photos, find_photos
+from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.submitted.calibration import own
+from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Engine, Precision
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,11 +20,11 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fixtures.report import html, saved  # noqa: E402
-from fixtures.words.messages import LANGUAGES, use_language  # noqa: E402
-from grading.pages import class_pages  # noqa: E402
 from tests.suite.grading.sample_class import sample_class  # noqa: E402
 from tests.suite.report import browser  # noqa: E402
+from trtverify.fixtures.report import html, saved  # noqa: E402
+from trtverify.fixtures.words.messages import LANGUAGES, use_language  # noqa: E402
+from trtverify.grading.pages import class_pages  # noqa: E402
 
 OUT = ROOT / "docs" / "screenshots"
 # Width and height in CSS pixels, and pixels to each of them.

@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from .sandbox import box
 from .sandbox.limits import breach_word
+from .sandbox.untrusted_text import escaped, shortened
 from .suite import Lines, Suite, job
-from .taking.untrusted_text import escaped, shortened
 
 _VERDICTS = frozenset({"passed", "failed", "inconclusive", "not gradable"})
 _MESSAGE = 4000

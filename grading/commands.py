@@ -1,4 +1,4 @@
-"""The commands of `python -m grading`, and what each prints."""
+"""The commands of `python -m trtverify grading`, and what each prints."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fixtures.words import messages
-from fixtures.words.columns import in_words, padded, verdict_word
-from fixtures.words.messages import _
+from trtverify.fixtures.words import messages
+from trtverify.fixtures.words.columns import in_words, padded, verdict_word
+from trtverify.fixtures.words.messages import _
 
 from . import exports, grade, pool, rubric
 from .sandbox import selftest
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_("error: {problem}").format(problem=problem), file=sys.stderr)
         return _MISUSED
     except KeyboardInterrupt:
-        print("\n" + _("stopped; every verdict so far is kept: go on with `python -m grading resume`"), file=sys.stderr)
+        said = _("stopped; every verdict so far is kept: go on with `python -m trtverify grading resume`")
+        print(f"\n{said}", file=sys.stderr)
         return _INTERRUPTED
     return status
 
@@ -120,7 +121,7 @@ def _report(store: Store) -> int:
         print(f"  {student}: {test}", file=sys.stderr)
     if len(missing) > 10:
         print(
-            "  " + _("and {count} more; `python -m grading resume` goes on").format(count=len(missing) - 10),
+            "  " + _("and {count} more; `python -m trtverify grading resume` goes on").format(count=len(missing) - 10),
             file=sys.stderr,
         )
     return _INCOMPLETE
@@ -160,7 +161,7 @@ def _export(options: argparse.Namespace) -> int:
             ),
             file=sys.stderr,
         )
-        print(_("`python -m grading resume` goes on; --partial exports what there is"), file=sys.stderr)
+        print(_("`python -m trtverify grading resume` goes on; --partial exports what there is"), file=sys.stderr)
         return _INCOMPLETE
     for name in options.format or exports.FORMATS:
         written = exports.FORMATS[name](results, options.out / "exports" / name)
@@ -214,7 +215,7 @@ def _count(value: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m grading",
+        prog="python -m trtverify grading",
         description=_(
             "Grade a folder of submissions, one folder or archive (zip, tar) for each student, named for them. "
             "Nothing a student hands in runs outside a sandbox, and no verdict is lost when a run is interrupted."

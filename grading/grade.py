@@ -7,8 +7,8 @@ import datetime
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 
-from fixtures.words.columns import in_words
-from fixtures.words.messages import _
+from trtverify.fixtures.words.columns import in_words
+from trtverify.fixtures.words.messages import _
 
 from .rubric import Rubric
 from .store import CRASH, PENDING, Expected, Row, Store, Student

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.words.messages import _
-from fixtures.words.verdict import Verdict, of_report
+from trtverify.fixtures.words.messages import _
+from trtverify.fixtures.words.verdict import Verdict, of_report
 
 _LABS = tuple(f"lab{number}" for number in range(1, 6))
 # Which verdict stands when the phases of one test disagree: a failing teardown spoils a pass.

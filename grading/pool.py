@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from .check import Ended
 from .work import Event, Stopped, Taken, Unit, Workshop, serve

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from .check import Checked, Ended
 from .pool import Assigned, Handle, Lost
@@ -111,7 +111,7 @@ class Grader:
             if event.sandbox:
                 raise SandboxUnavailableError(event.reason)
             raise StoreError(
-                _("{reason}. Every verdict so far is kept: `python -m grading resume` goes on").format(
+                _("{reason}. Every verdict so far is kept: `python -m trtverify grading resume` goes on").format(
                     reason=event.reason
                 )
             )

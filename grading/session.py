@@ -12,17 +12,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from . import pool, suite
 from .farm import cluster
 from .rubric import Rubric, load
 from .run import Grader
+from .sandbox.untrusted_text import escaped
 from .store import Store, StoreError, Student
 from .suite import Suite
 from .taking.archives import SUFFIXES, student_of
 from .taking.scripts import ScriptOptions
-from .taking.untrusted_text import escaped
 from .work import Workshop
 
 

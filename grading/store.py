@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
+_START = "python -m trtverify grading run SUBMISSIONS"
 PENDING = "pending"
 CRASH = "crash"
 CRASHES = 2  # of the same check, before `crash` is its verdict
@@ -90,11 +91,8 @@ class Store:
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.path = folder / "results.sqlite"
         if not create and not self.path.is_file():
-            raise StoreError(
-                _("{folder} holds no results: start with `python -m grading run SUBMISSIONS --out {folder}`").format(
-                    folder=folder
-                )
-            )
+            said = _("{folder} holds no results: start with `{start} --out {folder}`")
+            raise StoreError(said.format(folder=folder, start=_START))
         self._released: list[tuple[str]] = []
         with _explained(self.path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -363,7 +361,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise StoreError(
             _(
                 "{file}: {problem}. What was recorded before is safe. Free space or make the folder writable, "
-                "then `python -m grading resume`."
+                "then `python -m trtverify grading resume`."
             ).format(file=path, problem=problem)
         ) from problem
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from .sandbox import box
 from .sandbox.box import CHANNEL
@@ -25,10 +25,12 @@ from .store import Expected
 REPOSITORY = Path(__file__).resolve().parents[1]
 LABS = tuple(f"lab{number}" for number in range(1, 6))
 _TRUSTED = "/trusted"
-_PARTS = ("conftest.py", "pytest.ini", "tests", "fixtures", "labs")
+_PARTS = ("conftest.py", "pytest.ini", "tests")
+# The suite's own code, from `root` where that is a whole checkout, else this program's: tests alone stand on it too.
+_CODE = ("trtverify", "fixtures", "labs")
 _LINE = 1 << 20  # a message of 20,000 characters, all of them escaped, and room to spare
 # What else happens to be installed is not loaded: it takes longer than a small check, and may change one.
-_PLUGINS = ("grading.plugin", "pytest_benchmark.plugin")
+_PLUGINS = ("trtverify.grading.plugin", "pytest_benchmark.plugin")
 _IGNORED = shutil.ignore_patterns("__pycache__", "suite", ".*", "*.pyc")
 
 
@@ -41,7 +43,7 @@ class Suite:
     """A frozen suite.
 
     Attributes:
-        folder: holds `suite/`, in it perhaps `hidden/`, and `grader/`.
+        folder: holds `suite/`, in it perhaps `hidden/`.
         digest: sha256 over names and contents; verdicts are kept with it.
         shown: folders that the tests need beside the submission, such as photographs → where they appear.
         options: pytest options, the teacher's own last.
@@ -75,7 +77,7 @@ class Suite:
             ["sh", "-c", f'cd {_TRUSTED}/suite && exec "$@"', "sh", *command],
             read_only=shown if submission is None else {**shown, submission: "/submission"},
             environment={
-                "PYTHONPATH": f"{_TRUSTED}/grader",
+                "PYTHONPATH": f"{_TRUSTED}/suite",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                 "LANGUAGE": self.language.replace("-", "_"),
@@ -101,8 +103,10 @@ def freeze(root: Path, hidden: Path | None, into: Path) -> tuple[Path, str]:
         copy = Path(folder) / "copy"
         for part in _PARTS:
             _copy(root / part, copy / "suite" / part)
-        for part in ("grading", "fixtures"):
-            _copy(REPOSITORY / part, copy / "grader" / part)
+        whole = (root / "trtverify").is_dir()
+        for part in _CODE:
+            _copy((root if whole else REPOSITORY) / part, copy / "suite" / part)
+        _copy(REPOSITORY / "grading", copy / "suite" / "grading")
         if hidden is not None:
             _copy(hidden, copy / "suite" / "hidden")
             # A package, so that its files may have the names of the suite's own.

@@ -12,16 +12,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from fixtures.words import messages
-from fixtures.words.messages import _
+from trtverify.fixtures.words import messages
+from trtverify.fixtures.words.messages import _
 
 from .check import Checked, Ended, check
 from .sandbox.launch import SandboxKilledError, SandboxUnavailableError
+from .sandbox.untrusted_text import escaped
 from .suite import Suite
 from .taking import archives, scripts
 from .taking.intake import RejectedError, Snapshot, Snapshots
 from .taking.scripts import ScriptOptions
-from .taking.untrusted_text import escaped
 
 _PR_SET_PDEATHSIG = 1
 # What this machine lacks, and no submission is to blame for.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.evidence.handed_in import FILE, handed_in
-from fixtures.submitted.submission import Submission
-from fixtures.words.messages import _
-from fixtures.words.verdict import Cause, not_gradable, require
+from trtverify.fixtures.evidence.handed_in import FILE, handed_in
+from trtverify.fixtures.submitted.submission import Submission
+from trtverify.fixtures.words.messages import _
+from trtverify.fixtures.words.verdict import Cause, not_gradable, require
 
 LABS = [pytest.param(lab, marks=getattr(pytest.mark, lab)) for lab in ("lab1", "lab2", "lab3", "lab4", "lab5")]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.backends.base import Precision
-from fixtures.claims.classifier import ClassifierClaims
-from fixtures.claims.onnx import OnnxClaims
-from fixtures.networks.models import RESNET50
+from trtverify.fixtures.claims.classifier import ClassifierClaims
+from trtverify.fixtures.claims.onnx import OnnxClaims
+from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.words.terms import Precision
 
 
 @pytest.mark.lab1

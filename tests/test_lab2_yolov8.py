@@ -6,21 +6,21 @@ import math
 
 import pytest
 
-from fixtures.answers.detection import matched, threshold_for
-from fixtures.answers.seeds import fresh_seed
-from fixtures.backends.base import Precision
-from fixtures.claims.case import Case, read_graph
-from fixtures.claims.onnx import OnnxClaims, answers
-from fixtures.claims.speedup import SpeedupClaims
-from fixtures.claims.steps import built, compared
-from fixtures.graphs.contents import dtype_of_weights
-from fixtures.later import np
-from fixtures.networks.datasets import Photos
-from fixtures.networks.models import YOLOV8N
-from fixtures.report.record import Record
-from fixtures.submitted.submission import Submission
-from fixtures.words.messages import _
-from fixtures.words.verdict import Cause, not_gradable, require
+from trtverify.fixtures.answers.detection import matched, threshold_for
+from trtverify.fixtures.answers.seeds import fresh_seed
+from trtverify.fixtures.claims.case import Case, read_graph
+from trtverify.fixtures.claims.onnx import OnnxClaims, answers
+from trtverify.fixtures.claims.speedup import SpeedupClaims
+from trtverify.fixtures.claims.steps import built, compared
+from trtverify.fixtures.graphs.contents import dtype_of_weights
+from trtverify.fixtures.later import np
+from trtverify.fixtures.networks.datasets import Photos
+from trtverify.fixtures.networks.models import YOLOV8N
+from trtverify.fixtures.report.record import Record
+from trtverify.fixtures.submitted.submission import Submission
+from trtverify.fixtures.words.messages import _
+from trtverify.fixtures.words.terms import Precision
+from trtverify.fixtures.words.verdict import Cause, not_gradable, require
 
 PHOTOS = 4
 # ultralytics' own default confidence; below it nobody would draw a box.

@@ -6,21 +6,21 @@ import json
 
 import pytest
 
-from fixtures.backends.base import Layer, Precision
-from fixtures.backends.tensorrt.inspector import parse
-from fixtures.claims.case import Case, read_graph
-from fixtures.claims.classifier import ClassifierClaims
-from fixtures.claims.onnx import OnnxClaims
-from fixtures.claims.speedup import SpeedupClaims
-from fixtures.claims.steps import built, not_computed
-from fixtures.engines import dla
-from fixtures.engines.layers import Proof, by_node, prove
-from fixtures.networks.models import MOBILENET_V2
-from fixtures.report.record import PlacementRow, Record
-from fixtures.submitted.strict_json import require_json
-from fixtures.submitted.submission import Submission
-from fixtures.words.messages import _
-from fixtures.words.verdict import Cause, fail, not_gradable, require
+from trtverify.fixtures.backends.tensorrt.inspector import parse
+from trtverify.fixtures.claims.case import Case, read_graph
+from trtverify.fixtures.claims.classifier import ClassifierClaims
+from trtverify.fixtures.claims.onnx import OnnxClaims
+from trtverify.fixtures.claims.speedup import SpeedupClaims
+from trtverify.fixtures.claims.steps import built, not_computed
+from trtverify.fixtures.engines import dla
+from trtverify.fixtures.engines.layers import Proof, by_node, prove
+from trtverify.fixtures.networks.models import MOBILENET_V2
+from trtverify.fixtures.report.record import PlacementRow, Record
+from trtverify.fixtures.submitted.strict_json import require_json
+from trtverify.fixtures.submitted.submission import Submission
+from trtverify.fixtures.words.messages import _
+from trtverify.fixtures.words.terms import Layer, Precision
+from trtverify.fixtures.words.verdict import Cause, fail, not_gradable, require
 
 # Of the convolutions that the layer information tells the precision of, at least so many must be in FP16. A builder
 # may keep a first layer of three channels in FP32 where that is faster.

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.answers.accuracy import agreement
-from fixtures.answers.seeds import fresh_seed
-from fixtures.backends.base import CalibrationData, Precision
-from fixtures.claims.case import read_graph
-from fixtures.claims.classifier import ClassifierClaims
-from fixtures.claims.engine import LARGEST_SQNR_LOSS
-from fixtures.claims.onnx import answers
-from fixtures.claims.speedup import SpeedupClaims
-from fixtures.networks.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos, is_among
-from fixtures.networks.models import RESNET50
-from fixtures.quantization.quantized import Quantize
-from fixtures.quantization.scales import middle_ratio, of_cache, of_layers
-from fixtures.report.record import CalibrationRow, Record
-from fixtures.submitted.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
-from fixtures.submitted.submission import Submission, suite_cache
-from fixtures.words.messages import _
-from fixtures.words.verdict import Cause, fail, not_gradable, require
+from trtverify.fixtures.answers.accuracy import agreement
+from trtverify.fixtures.answers.seeds import fresh_seed
+from trtverify.fixtures.claims.case import read_graph
+from trtverify.fixtures.claims.classifier import ClassifierClaims
+from trtverify.fixtures.claims.engine import LARGEST_SQNR_LOSS
+from trtverify.fixtures.claims.onnx import answers
+from trtverify.fixtures.claims.speedup import SpeedupClaims
+from trtverify.fixtures.networks.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos, is_among
+from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.quantization.quantized import Quantize
+from trtverify.fixtures.quantization.scales import middle_ratio, of_cache, of_layers
+from trtverify.fixtures.report.record import CalibrationRow, Record
+from trtverify.fixtures.submitted.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
+from trtverify.fixtures.submitted.submission import Submission, suite_cache
+from trtverify.fixtures.words.messages import _
+from trtverify.fixtures.words.terms import CalibrationData, Precision
+from trtverify.fixtures.words.verdict import Cause, fail, not_gradable, require
 
 CACHE, INT8_GRAPH = "resnet50_int8.cache", "resnet50_int8.onnx"
 REGENERATE = "python3 labs/lab4_generate_calib_data.py --out DIR"

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fixtures.answers.seeds import fresh_seed
-from fixtures.backends.base import Precision
-from fixtures.claims.case import Case, read_graph
-from fixtures.claims.classifier import ClassifierClaims
-from fixtures.claims.onnx import OnnxClaims, answers
-from fixtures.claims.speedup import SpeedupClaims
-from fixtures.later import np
-from fixtures.networks.datasets import Labelled, Photos, find_labelled
-from fixtures.networks.models import RESNET18, RESNET18_QAT, Model
-from fixtures.quantization.scales import activation_use
-from fixtures.report.record import Record
-from fixtures.submitted.curves import parse
-from fixtures.submitted.strict_json import require_json
-from fixtures.submitted.submission import Submission
-from fixtures.words.messages import _
-from fixtures.words.verdict import Cause, fail, not_gradable, require
+from trtverify.fixtures.answers.seeds import fresh_seed
+from trtverify.fixtures.claims.case import Case, read_graph
+from trtverify.fixtures.claims.classifier import ClassifierClaims
+from trtverify.fixtures.claims.onnx import OnnxClaims, answers
+from trtverify.fixtures.claims.speedup import SpeedupClaims
+from trtverify.fixtures.later import np
+from trtverify.fixtures.networks.datasets import Labelled, Photos, find_labelled
+from trtverify.fixtures.networks.models import RESNET18, RESNET18_QAT, Model
+from trtverify.fixtures.quantization.scales import activation_use
+from trtverify.fixtures.report.record import Record
+from trtverify.fixtures.submitted.curves import parse
+from trtverify.fixtures.submitted.strict_json import require_json
+from trtverify.fixtures.submitted.submission import Submission
+from trtverify.fixtures.words.messages import _
+from trtverify.fixtures.words.terms import Precision
+from trtverify.fixtures.words.verdict import Cause, fail, not_gradable, require
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.backends.base import Precision
-from fixtures.claims.case import Case
-from fixtures.claims.steps import built
-from fixtures.graphs.onnx_file import load
-from fixtures.graphs.rules import weights_bytes
-from fixtures.networks.models import RESNET50
-from fixtures.report.record import Record
-from fixtures.words.messages import _
-from fixtures.words.verdict import require
+from trtverify.fixtures.claims.case import Case
+from trtverify.fixtures.claims.steps import built
+from trtverify.fixtures.graphs.onnx_file import load
+from trtverify.fixtures.graphs.rules import weights_bytes
+from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.report.record import Record
+from trtverify.fixtures.words.messages import _
+from trtverify.fixtures.words.terms import Precision
+from trtverify.fixtures.words.verdict import require
 
 # The course's table: about 100, 50 and 25 MB. FP16 stores every weight in half the bytes. INT8 would reach a quarter
 # were an engine weights alone; below 2.5 times, more than half of the weights cannot be INT8. The measure is the FP32

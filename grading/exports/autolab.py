@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..grade import Grade
 from .files import each

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..grade import Grade
 from .files import as_json, each

@@ -7,10 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..grade import Grade
-from ..taking.untrusted_text import shortened
+from ..sandbox.untrusted_text import shortened
 from .files import as_json, each
 
 _BYTES = 1_000_000  # PrairieLearn takes no more than 1 MB

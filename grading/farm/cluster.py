@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from .. import pool
 from ..pool import FarmError

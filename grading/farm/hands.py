@@ -19,7 +19,7 @@ from typing import Any
 import distributed
 from tqdm import tqdm
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..pool import Assigned, FarmError, Handle, Lost, Pool
 from ..sandbox.launch import SandboxUnavailableError
@@ -146,7 +146,7 @@ class Farm:
             raise FarmError(
                 _(
                     "no worker of {address} with {lacking} for {seconds:.0f} s. Every verdict so far is kept: "
-                    "start one, then `python -m grading resume`"
+                    "start one, then `python -m trtverify grading resume`"
                 ).format(address=self._address, lacking=lacking, seconds=_PATIENCE_SECONDS)
             )
 
@@ -231,6 +231,6 @@ class Farm:
         return FarmError(
             _(
                 "the scheduler at {address} is gone. Every verdict so far is kept: start it again, "
-                "then `python -m grading resume`"
+                "then `python -m trtverify grading resume`"
             ).format(address=self._address)
         )

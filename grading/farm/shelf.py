@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..taking.intake import Snapshots, content_digest
 from .wire import checked, hashes_of, listing_of, read_line, receive, send, write_line

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..taking.intake import Bounds, Snapshots, content_digest
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import distributed
 
-from fixtures.words import messages
-from fixtures.words.messages import _
+from trtverify.fixtures.words import messages
+from trtverify.fixtures.words.messages import _
 
 from ..sandbox import orphans, selftest
 from ..sandbox.launch import SandboxUnavailableError

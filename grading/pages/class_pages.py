@@ -9,8 +9,8 @@ import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fixtures.report import page
-from fixtures.words.messages import _
+from trtverify.fixtures.report import page
+from trtverify.fixtures.words.messages import _
 
 from ..grade import Grade
 from . import class_report

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from fixtures.report.charts import Axis, axis
-from fixtures.words.columns import finding_parts, reason
+from trtverify.fixtures.report.charts import Axis, axis
+from trtverify.fixtures.words.columns import finding_parts, reason
 
 from ..grade import Grade, GradedRow
 from ..store import CRASH, PENDING

@@ -12,12 +12,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
-from ..taking.untrusted_text import Kept
 from . import watchdog
 from .launch import SandboxKilledError, SandboxUnavailableError, Spec, started
 from .limits import Breach, Limits
+from .untrusted_text import Kept
 
 CHANNEL = "{channel}"
 _POLL_SECONDS = 0.02  # one process can touch some 100 MB between two looks

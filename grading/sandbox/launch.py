@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from . import seccomp_filter, stage
 from .limits import Limits

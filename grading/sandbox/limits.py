@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -7,7 +7,7 @@ import functools
 import socket
 import tempfile
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 # Each of these has been a way out of a namespace, or reaches what no namespace hides (keyrings, the
 # kernel log), or holds memory that the watchdog cannot see (memfd, System V segments).

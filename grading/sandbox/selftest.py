@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fixtures.words.columns import padded
-from fixtures.words.messages import _
+from trtverify.fixtures.words.columns import padded
+from trtverify.fixtures.words.messages import _
 
 from . import box, probe
 from .launch import SandboxUnavailableError, Spec, python_roots
@@ -174,8 +174,8 @@ _ATTEMPTS: dict[str, Callable[[], str]] = {
 
 _PARENT = """
 import sys
-from grading.sandbox import box
-from grading.sandbox.launch import Spec
+from trtverify.grading.sandbox import box
+from trtverify.grading.sandbox.launch import Spec
 with box.ran(Spec(["sleep", sys.argv[1]])): pass
 """
 

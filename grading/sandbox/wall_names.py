@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 
 def wall_name(name: str) -> str:

@@ -11,13 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..sandbox import box
 from ..sandbox.launch import WORK, SandboxKilledError, Spec
 from ..sandbox.limits import GIB, MIB, Limits, breach_word
+from ..sandbox.untrusted_text import escaped, shortened
 from .intake import Bounds, RejectedError, Snapshot, Snapshots, opened_folder
-from .untrusted_text import escaped, shortened
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _RATIO = 1000  # zeros compress 1:1030 with deflate; weights and photographs hardly at all

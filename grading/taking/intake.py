@@ -12,10 +12,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..sandbox.limits import GIB
-from .untrusted_text import escaped, shortened
+from ..sandbox.untrusted_text import escaped, shortened
 
 # What archivers, editors and Python leave behind; never part of what a student hands in.
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "__pycache__", ".git", ".ipynb_checkpoints", ".venv", "Thumbs.db"})

@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from fixtures.words.messages import _
+from trtverify.fixtures.words.messages import _
 
 from ..sandbox import box
 from ..sandbox.launch import WORK, SandboxKilledError, Spec
 from ..sandbox.limits import Limits, breach_word
+from ..sandbox.untrusted_text import shortened
 from .intake import RejectedError, Snapshot, Snapshots, opened_folder
-from .untrusted_text import shortened
 
 # Each lab's script, under the course's name, and the artifact that shows whether it is still to be run.
 SCRIPTS = {

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.networks.reference import SCRIPTS, LabOptions, Reference
-from fixtures.submitted.submission import suite_cache
 from tests.suite.guard import pytest_pyfunc_call
+from trtverify.fixtures.networks.reference import SCRIPTS, LabOptions, Reference
+from trtverify.fixtures.submitted.submission import suite_cache
 
 __all__ = ["pytest_pyfunc_call"]
 ROOT = Path(__file__).resolve().parents[2]

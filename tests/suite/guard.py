@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from fixtures.words.verdict import Verdict
+from trtverify.fixtures.words.verdict import Verdict
 
 _VERDICTS = tuple(f"{verdict}: " for verdict in (Verdict.NOT_GRADABLE, Verdict.INCONCLUSIVE))
 

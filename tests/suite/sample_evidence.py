@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.backends.base import Precision
-from fixtures.evidence.schema import DOCUMENT
-from fixtures.graphs.onnx_file import load
-from fixtures.graphs.rules import weights_bytes
-from fixtures.measuring.latency import Samples, speedup
 from tests.suite.sample_run import sample
+from trtverify.fixtures.evidence.schema import DOCUMENT
+from trtverify.fixtures.graphs.onnx_file import load
+from trtverify.fixtures.graphs.rules import weights_bytes
+from trtverify.fixtures.measuring.latency import Samples, speedup
+from trtverify.fixtures.words.terms import Precision
 
 Members = dict[str, Any]
 XMMA = "CaskConvolution sm80_xmma_fprop_implicit_gemm_{}_nhwckrsc_nhwc_tilesize128x64x64_tensor16x8x16"

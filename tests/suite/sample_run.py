@@ -7,7 +7,7 @@ import json
 import random
 from typing import Any
 
-from fixtures.engines.lint import FLOAT_RESIDUAL, REFORMAT
+from trtverify.fixtures.engines.lint import FLOAT_RESIDUAL, REFORMAT
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"{{ 7*7 }}\u202egnp.exe\x00\ud800"
 BACKENDS = {"onnxruntime": 40.0, "tensorrt": 4.0}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fixtures.backends.base import CalibrationData
+from trtverify.fixtures.words.terms import CalibrationData
 
 SHAPE = (1, 3, 32, 32)
 CHANNELS = 32

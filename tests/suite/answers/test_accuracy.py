@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.answers.accuracy import Agreement, compare
-from fixtures.backends.base import BuildOptions, Engine, Precision
-from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
 from tests.suite import tiny
+from trtverify.fixtures.answers.accuracy import Agreement, compare
+from trtverify.fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
+from trtverify.fixtures.words.terms import BuildOptions, Engine, Precision
 
 IMAGES = 4
 

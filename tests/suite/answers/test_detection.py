@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fixtures.answers.detection import MOST, decode, matched, threshold_for
+from trtverify.fixtures.answers.detection import MOST, decode, matched, threshold_for
 
 
 def raw(boxes: list[tuple[float, float, float, float]], classes: list[int], scores: list[float]) -> np.ndarray:

@@ -13,11 +13,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from fixtures.backends.base import BuildOptions, Engine, Precision
-from fixtures.backends.onnxruntime import backend as onnxrt
-from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
-from fixtures.graphs import convert, ort_errors, rules
 from tests.suite import tiny
+from trtverify.fixtures.backends.onnxruntime import backend as onnxrt
+from trtverify.fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
+from trtverify.fixtures.graphs import convert, ort_errors, rules
+from trtverify.fixtures.words.terms import BuildOptions, Engine, Precision
 
 # Measured on this network: FP16 0.0004, INT8 0.010 of the output's norm.
 ERRORS = {Precision.FP32: 1e-6, Precision.FP16: 0.002, Precision.INT8: 0.03}

@@ -13,11 +13,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from fixtures.backends import tensorrt_rtx
-from fixtures.backends.base import BuildOptions, Engine, Layer, Precision
-from fixtures.backends.tensorrt_rtx import TensorRTRTXBackend
-from fixtures.graphs import convert, rules
 from tests.suite import tiny
+from trtverify.fixtures.backends import tensorrt_rtx
+from trtverify.fixtures.backends.tensorrt_rtx import TensorRTRTXBackend
+from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.words.terms import BuildOptions, Engine, Layer, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -218,8 +218,8 @@ def test_building_leaves_this_process_without_tensorrt(tmp_path: Path) -> None:
         pytest.skip("tensorrt_rtx is not installed")
     tiny.network(tmp_path / "tiny.onnx")
     code = (
-        "import sys; from pathlib import Path; from fixtures.backends import load; "
-        "from fixtures.backends.base import BuildOptions, Precision; folder = Path(sys.argv[1]); "
+        "import sys; from pathlib import Path; from trtverify.fixtures.backends import load; "
+        "from trtverify.fixtures.words.terms import BuildOptions, Precision; folder = Path(sys.argv[1]); "
         "load('tensorrt_rtx').build(folder / 'tiny.onnx', BuildOptions(Precision.FP32), folder / 'engine'); "
         "assert (folder / 'engine').stat().st_size; assert 'tensorrt_rtx' not in sys.modules"
     )

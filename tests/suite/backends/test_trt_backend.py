@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from fixtures.backends.base import BuildOptions, Engine, Precision
-from fixtures.backends.tensorrt import backend as trt
-from fixtures.backends.tensorrt import network, strong, weak
-from fixtures.backends.tensorrt.backend import TensorRTBackend
+from trtverify.fixtures.backends.tensorrt import backend as trt
+from trtverify.fixtures.backends.tensorrt import network, strong, weak
+from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
+from trtverify.fixtures.words.terms import BuildOptions, Engine, Precision
 
 
 @pytest.mark.parametrize(

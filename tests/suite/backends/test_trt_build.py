@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.backends.base import BuildOptions, CalibrationData, Precision
-from fixtures.backends.tensorrt import build as trt_build
-from fixtures.backends.tensorrt import network as trt_network
-from fixtures.backends.tensorrt import weak
-from fixtures.backends.tensorrt.build import Plan
+from trtverify.fixtures.backends.tensorrt import build as trt_build
+from trtverify.fixtures.backends.tensorrt import network as trt_network
+from trtverify.fixtures.backends.tensorrt import weak
+from trtverify.fixtures.backends.tensorrt.build import Plan
+from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
 SHAPE = (2, 3, 32, 32)
@@ -75,8 +75,10 @@ STAND_IN = """
     import tensorrt_rtx
     tensorrt_rtx.__version__ = "11.0.0"
     sys.modules["tensorrt"] = tensorrt_rtx
-    from fixtures.backends import trt_build, trt_network, trt_strong
-    from fixtures.backends.base import BuildOptions, CalibrationData, Precision
+    from trtverify.fixtures.backends.tensorrt import build as trt_build
+    from trtverify.fixtures.backends.tensorrt import network as trt_network
+    from trtverify.fixtures.backends.tensorrt import strong as trt_strong
+    from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Precision
     folder = pathlib.Path(sys.argv[1])
     shapes = {"input": (2, 3, 32, 32)}
     def build(name, options):
@@ -202,7 +204,7 @@ def test_weak_flags(model: Path, precision: Precision, flags: dict[str, bool]) -
 
 
 def test_weak_int8_takes_scales_from_the_graph_where_it_has_them(model: Path, images: CalibrationData) -> None:
-    from fixtures.graphs.convert import to_int8_qdq
+    from trtverify.fixtures.graphs.convert import to_int8_qdq
 
     qdq = model.with_name("qdq.onnx")
     to_int8_qdq(model, images, qdq)
@@ -222,8 +224,10 @@ def test_weak_int8_takes_scales_from_the_graph_where_it_has_them(model: Path, im
 
 CALIBRATE = """
     import pathlib, sys
-    from fixtures.backends import calibration_cache, cudart, trt_weak
-    from fixtures.backends.base import BuildOptions, CalibrationData, Precision
+    from trtverify.fixtures.backends.tensorrt import weak as trt_weak
+    from trtverify.fixtures.devices import cudart
+    from trtverify.fixtures.submitted import calibration_cache
+    from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Precision
     from fake_cuda import FakeLibrary
     library = FakeLibrary()
     cudart.cudart = lambda made=cudart.Cudart(library, "fake"): made

@@ -11,10 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.backends.base import CalibrationData
-from fixtures.backends.tensorrt import build
-from fixtures.submitted import calibration_cache
-from fixtures.submitted.calibration_cache import Batches, Provenance, check, read_scales, sidecar, write_sidecar
+from trtverify.fixtures.backends.tensorrt import build
+from trtverify.fixtures.submitted import calibration_cache
+from trtverify.fixtures.submitted.calibration_cache import (
+    Batches,
+    Provenance,
+    check,
+    read_scales,
+    sidecar,
+    write_sidecar,
+)
+from trtverify.fixtures.words.terms import CalibrationData
 
 SOUND = "TRT-8600-EntropyCalibration2\ninput: 3c010a14\n/layer/Conv: out: 3d4ccccd\n(Unnamed Layer* 3): 3f800000\n"
 

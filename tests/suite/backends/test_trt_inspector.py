@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fixtures.backends.base import Layer, Precision
-from fixtures.backends.tensorrt.inspector import NAMES_ONLY, parse, tactic_precision, tensor_format
-from fixtures.engines.layers import by_node, prove
+from trtverify.fixtures.backends.tensorrt.inspector import NAMES_ONLY, parse, tactic_precision, tensor_format
+from trtverify.fixtures.engines.layers import by_node, prove
+from trtverify.fixtures.words.terms import Layer, Precision
 
 F32, F16, I8 = "Row major linear FP32", "Channel major FP16 format where channel % 8 == 0", "Channel major Int8 format"
 I8_32 = "Thirty-two wide channel vectorized row major Int8 format"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.backends.base import LayerTensor, Precision
-from fixtures.backends.tensorrt.log import FORBIDDEN, HEADER, parse_layers
+from trtverify.fixtures.backends.tensorrt.log import FORBIDDEN, HEADER, parse_layers
+from trtverify.fixtures.words.terms import LayerTensor, Precision
 
 LINEAR = "(Linear) Row major linear format"
 NHWC = "(NHWC) Channel major format"

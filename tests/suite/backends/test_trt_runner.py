@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fixtures.backends.tensorrt.runner import TensorRTRunner, open_runner
-from fixtures.devices import cudart
 from tests.suite.backends.fake_cuda import FakeEngine, FakeLibrary, Kind
+from trtverify.fixtures.backends.tensorrt.runner import TensorRTRunner, open_runner
+from trtverify.fixtures.devices import cudart
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends.tensorrt import timing
+from trtverify.fixtures.backends.tensorrt import timing
+from trtverify.fixtures.devices.disk import write_atomically
 
 
 class Cache:
@@ -93,8 +94,8 @@ def test_timings_that_the_device_refuses_are_left_out(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "timing.cache"
-    timing.write_atomically(path, b"old")
+    write_atomically(path, b"old")
     with pytest.raises(TypeError):
-        timing.write_atomically(path, "no bytes")  # type: ignore[arg-type]
+        write_atomically(path, "no bytes")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["timing.cache"]

@@ -13,14 +13,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.onnxruntime import backend
-from fixtures.backends.tensorrt import backend as trt
-from fixtures.claims import case as cases
-from fixtures.claims.case import Case
-from fixtures.claims.steps import not_computed
-from fixtures.networks.models import MOBILENET_V2, RESNET50
 from tests.suite import tiny
+from trtverify.fixtures.backends.onnxruntime import backend
+from trtverify.fixtures.backends.tensorrt import backend as trt
+from trtverify.fixtures.claims import case as cases
+from trtverify.fixtures.claims.case import Case
+from trtverify.fixtures.claims.steps import not_computed
+from trtverify.fixtures.networks.models import MOBILENET_V2, RESNET50
+from trtverify.fixtures.words.terms import BuildOptions, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.backends.base import Precision
-from fixtures.claims import judge
+from trtverify.fixtures.claims import judge
+from trtverify.fixtures.words.terms import Precision
 
 
 def agree(sqnr_db: float, largest: float, *, within: bool = True) -> None:

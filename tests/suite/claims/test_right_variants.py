@@ -19,12 +19,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from fixtures.backends.base import CalibrationData
-from fixtures.engines import dla
-from fixtures.graphs.convert import to_int8_qdq
-from fixtures.graphs.onnx_file import constants_of
-from fixtures.quantization.scales import of_layers
 from tests.suite.spoil import set_constants, sign
+from trtverify.fixtures.engines import dla
+from trtverify.fixtures.graphs.convert import to_int8_qdq
+from trtverify.fixtures.graphs.onnx_file import constants_of
+from trtverify.fixtures.quantization.scales import of_layers
+from trtverify.fixtures.words.terms import CalibrationData
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import pytest
 
-from fixtures.backends.base import CalibrationData
-from fixtures.graphs.convert import to_int8_qdq
-from fixtures.networks.datasets import find_photos
-from fixtures.networks.models import RESNET50
-from fixtures.submitted.calibration_cache import provenance, write_sidecar
 from tests.suite.spoil import Wrong, must_fail
+from trtverify.fixtures.graphs.convert import to_int8_qdq
+from trtverify.fixtures.networks.datasets import find_photos
+from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.submitted.calibration_cache import provenance, write_sidecar
+from trtverify.fixtures.words.terms import CalibrationData
 
 
 def rewrite_batches(folder: Path, change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> None:

@@ -13,9 +13,9 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from fixtures.graphs.onnx_file import constants_of
-from fixtures.networks.datasets import find_labelled
 from tests.suite.spoil import Wrong, edit, must_fail, set_constants
+from trtverify.fixtures.graphs.onnx_file import constants_of
+from trtverify.fixtures.networks.datasets import find_labelled
 
 QAT = "resnet18_qat_cifar10.onnx"
 SAMPLE = 100

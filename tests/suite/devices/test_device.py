@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from fixtures.devices import cudart, device
-from fixtures.devices.device import (
+from trtverify.fixtures.devices import cudart, device
+from trtverify.fixtures.devices.device import (
     Disturbances,
     Process,
     Snapshot,

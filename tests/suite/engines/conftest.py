@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines.engine_cache import EngineCache
 from tests.suite import tiny
+from trtverify.fixtures.engines.engine_cache import EngineCache
 
 
 @pytest.fixture

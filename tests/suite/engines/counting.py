@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from fixtures.backends.base import Backend, BuildOptions, Engine, Layer, LayerTensor, Precision, Runner
+from trtverify.fixtures.backends.base import Backend, Runner
+from trtverify.fixtures.words.terms import BuildOptions, Engine, Layer, LayerTensor, Precision
 
 FP32 = BuildOptions(Precision.FP32)
 LAYER = Layer(

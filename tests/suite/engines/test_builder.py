@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.tensorrt import build
-from fixtures.backends.tensorrt.backend import TensorRTBackend
-from fixtures.claims import judge
-from fixtures.engines import builder
-from fixtures.measuring.latency import Ratio
-from fixtures.words.verdict import Verdict
 from tests.suite.sample_evidence import pack, sound
+from trtverify.fixtures.backends.tensorrt import build
+from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
+from trtverify.fixtures.claims import judge
+from trtverify.fixtures.engines import builder
+from trtverify.fixtures.measuring.latency import Ratio
+from trtverify.fixtures.words.terms import BuildOptions, Precision
+from trtverify.fixtures.words.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[3]
 GIVEN = {

@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 import pytest
 
-from fixtures.backends.base import BuildOptions, CalibrationData, Layer, Precision
-from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
-from fixtures.engines import engine_cache
-from fixtures.engines.engine_cache import EngineCache, engine_key
-from fixtures.graphs import convert
 from tests.suite import tiny
 from tests.suite.engines.counting import FP32, LAYER, Counting
+from trtverify.fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
+from trtverify.fixtures.engines import engine_cache
+from trtverify.fixtures.engines.engine_cache import EngineCache, engine_key
+from trtverify.fixtures.graphs import convert
+from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Layer, Precision
 
 
 def entry(cache: EngineCache) -> Path:

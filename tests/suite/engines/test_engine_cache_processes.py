@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
-from fixtures.engines.engine_cache import EngineCache
 from tests.suite import tiny
 from tests.suite.engines.counting import FP32
+from trtverify.fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
+from trtverify.fixtures.engines.engine_cache import EngineCache
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[3]
 BUILDER = """
 import sys, time
 from pathlib import Path
-from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
-from fixtures.engines.engine_cache import EngineCache
+from trtverify.fixtures.words.terms import BuildOptions, Precision
+from trtverify.fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
+from trtverify.fixtures.engines.engine_cache import EngineCache
 
 class Slow(OnnxRuntimeBackend):
     def build(self, onnx, options, out):

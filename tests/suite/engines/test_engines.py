@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends.base import Backend, BuildOptions
-from fixtures.engines.engine_cache import EngineCache
-from fixtures.engines.plugin import Engines
 from tests.suite import tiny
 from tests.suite.engines.counting import FP32, Counting
+from trtverify.fixtures.backends.base import Backend
+from trtverify.fixtures.engines.engine_cache import EngineCache
+from trtverify.fixtures.engines.plugin import Engines
+from trtverify.fixtures.words.terms import BuildOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -81,13 +82,14 @@ def test_an_engine_is_read_from_disk_once_a_session(cache: EngineCache, model: P
 
 def test_the_summary_counts_hits_and_builds(tmp_path: Path, model: Path) -> None:
     (tmp_path / "conftest.py").write_text(
-        "pytest_plugins = ('fixtures.engines.plugin',)\n"
-        "def pytest_addoption(parser):\n    parser.addoption('--suite-cache')\n"
+        "pytest_plugins = ('trtverify.fixtures.engines.plugin',)\n"
+        "import pathlib\n"
+        "def pytest_addoption(parser):\n    parser.addoption('--suite-cache', type=pathlib.Path)\n"
     )
     (tmp_path / "test_it.py").write_text(
         "from pathlib import Path\n"
-        "from fixtures.backends.base import BuildOptions, Precision\n"
-        "from fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend\n"
+        "from trtverify.fixtures.words.terms import BuildOptions, Precision\n"
+        "from trtverify.fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend\n"
         "def test_it(engines):\n"
         f"    engines.build(Path({str(model)!r}), OnnxRuntimeBackend(), BuildOptions(Precision.FP32))\n"
     )

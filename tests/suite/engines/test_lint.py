@@ -7,13 +7,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fixtures.backends.base import BuildOptions, Layer, LayerTensor, Precision
-from fixtures.backends.tensorrt_rtx import TensorRTRTXBackend
-from fixtures.engines.lint import FLOAT_OUTPUT, FLOAT_RESIDUAL, REFORMAT, STRAY_QDQ, Advice, lint, remedy
-from fixtures.graphs import convert
-from fixtures.report import table
-from fixtures.report.record import EngineRow, LatencyRow
 from tests.suite import tiny
+from trtverify.fixtures.backends.tensorrt_rtx import TensorRTRTXBackend
+from trtverify.fixtures.engines.lint import FLOAT_OUTPUT, FLOAT_RESIDUAL, REFORMAT, STRAY_QDQ, Advice, lint, remedy
+from trtverify.fixtures.graphs import convert
+from trtverify.fixtures.report import table
+from trtverify.fixtures.report.record import EngineRow, LatencyRow
+from trtverify.fixtures.words.terms import BuildOptions, Layer, LayerTensor, Precision
 
 Tensors = list[tuple[str, str]]
 

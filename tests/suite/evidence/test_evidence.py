@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from fixtures.backends.base import Precision
-from fixtures.evidence.contradictions import against_submission, contradictions
-from fixtures.evidence.derived import ANSWERS
-from fixtures.evidence.read import MAX_MEMBER, read
-from fixtures.evidence.schema import DOCUMENT, AgreementEvidence, Evidence
-from fixtures.measuring.latency import Samples, speedup
-from fixtures.networks.models import YOLOV8N
 from tests.suite import tiny
 from tests.suite.sample_evidence import XMMA, Members, fitted, layer, of, on_jetson, pack, sound
+from trtverify.fixtures.evidence.contradictions import against_submission, contradictions
+from trtverify.fixtures.evidence.derived import ANSWERS
+from trtverify.fixtures.evidence.read import MAX_MEMBER, read
+from trtverify.fixtures.evidence.schema import DOCUMENT, AgreementEvidence, Evidence
+from trtverify.fixtures.measuring.latency import Samples, speedup
+from trtverify.fixtures.networks.models import YOLOV8N
+from trtverify.fixtures.words.terms import Precision
 
 ROOT = Path(__file__).resolve().parents[3]
 

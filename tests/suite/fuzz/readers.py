@@ -15,25 +15,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.backends.base import CalibrationData, Precision
-from fixtures.backends.tensorrt.inspector import parse
-from fixtures.claims.onnx import OnnxClaims
-from fixtures.engines import dla
-from fixtures.engines.layers import prove
-from fixtures.evidence.contradictions import against_submission, contradictions
-from fixtures.evidence.read import read as read_evidence
-from fixtures.graphs import contents, onnx_file
-from fixtures.graphs.rules import weights_bytes
-from fixtures.networks.models import Model
-from fixtures.networks.reference import LabOptions, Reference
-from fixtures.report import saved
-from fixtures.submitted import calibration_cache, curves, strict_json
-from fixtures.submitted.arrays import read_npz
-from fixtures.submitted.calibration import read_set
-from fixtures.submitted.submission import Submission
-from grading.taking import unpack
 from tests.suite.fuzz import inputs, models
 from tests.suite.fuzz.mutations import Bytes, spoilt
+from trtverify.fixtures.backends.tensorrt.inspector import parse
+from trtverify.fixtures.claims.onnx import OnnxClaims
+from trtverify.fixtures.engines import dla
+from trtverify.fixtures.engines.layers import prove
+from trtverify.fixtures.evidence.contradictions import against_submission, contradictions
+from trtverify.fixtures.evidence.read import read as read_evidence
+from trtverify.fixtures.graphs import contents, onnx_file
+from trtverify.fixtures.graphs.rules import weights_bytes
+from trtverify.fixtures.networks.models import Model
+from trtverify.fixtures.networks.reference import LabOptions, Reference
+from trtverify.fixtures.report import saved
+from trtverify.fixtures.submitted import calibration_cache, curves, strict_json
+from trtverify.fixtures.submitted.arrays import read_npz
+from trtverify.fixtures.submitted.calibration import read_set
+from trtverify.fixtures.submitted.submission import Submission
+from trtverify.fixtures.words.terms import CalibrationData, Precision
+from trtverify.grading.taking import unpack
 
 BOUNDS = {"files": 50, "file_bytes": 1 << 20, "total_bytes": 2 << 20, "depth": 4, "name_bytes": 60, "ratio": 100}
 TINY = Model("lab1", "tiny", "tiny.onnx", "resnet18_cifar10", ("input", (1, 3, 8, 8)), ("output", (1, 2)))
@@ -194,7 +194,7 @@ def _read_cache(data: bytes, folder: Path) -> None:
 
 
 def _read_sidecar(data: bytes, folder: Path) -> None:
-    from fixtures.quantization.scales import of_cache
+    from trtverify.fixtures.quantization.scales import of_cache
 
     cache, model = folder / "tiny.cache", folder / "tiny.onnx"
     cache.write_bytes(inputs.CACHE)

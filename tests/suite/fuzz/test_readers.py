@@ -11,9 +11,9 @@ pytest.importorskip("hypothesis", reason="pip install -r requirements-dev.txt")
 import hypothesis.configuration
 from hypothesis import HealthCheck, Phase
 
-from fixtures.graphs import contents
 from tests.suite.fuzz import models
 from tests.suite.fuzz.readers import readers
+from trtverify.fixtures.graphs import contents
 
 FOUND = Path(__file__).with_name("found")
 NAMES = tuple(readers(Path()))

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.backends.base import BuildOptions, CalibrationData, Engine, Precision
-from fixtures.backends.tensorrt.backend import TensorRTBackend
-from fixtures.graphs import convert
+from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
+from trtverify.fixtures.graphs import convert
+from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Engine, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
 SHAPE = (16, 3, 112, 112)

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fixtures.backends.tensorrt import backend as trt
-from fixtures.backends.tensorrt.backend import TensorRTBackend
-from fixtures.devices import device
 from tests.suite.gpu.bench import SHAPE, Bench, write_images, write_network
+from trtverify.fixtures.backends.tensorrt import backend as trt
+from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
+from trtverify.fixtures.devices import device
 
 HERE = Path(__file__).parent
 LINES = 30

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.tensorrt import backend as trt
-from fixtures.backends.tensorrt import inspector, weak
-from fixtures.backends.tensorrt.backend import TensorRTBackend
-from fixtures.devices import device
-from fixtures.engines.layers import convolutions, prove
-from fixtures.submitted import calibration_cache
 from tests.suite.gpu.bench import CONVOLUTIONS, SHAPE, Bench, make
+from trtverify.fixtures.backends.tensorrt import backend as trt
+from trtverify.fixtures.backends.tensorrt import inspector, weak
+from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
+from trtverify.fixtures.devices import device
+from trtverify.fixtures.engines.layers import convolutions, prove
+from trtverify.fixtures.submitted import calibration_cache
+from trtverify.fixtures.words.terms import BuildOptions, Precision
 
 pytestmark = pytest.mark.gpu
 

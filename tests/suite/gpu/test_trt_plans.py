@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.tensorrt import backend as trt
-from fixtures.backends.tensorrt.backend import TensorRTBackend
 from tests.suite.gpu.bench import SHAPE, Bench, run_apart, write_network
+from trtverify.fixtures.backends.tensorrt import backend as trt
+from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
+from trtverify.fixtures.words.terms import BuildOptions, Precision
 
 pytestmark = pytest.mark.gpu
 
 DESERIALIZE = """
     import pathlib, sys
-    from fixtures.backends import trt_network
+    from trtverify.fixtures.backends.tensorrt import network
     try:
-        trt_network.deserialize(pathlib.Path(sys.argv[1]).read_bytes(), "foreign.engine")
+        network.deserialize(pathlib.Path(sys.argv[1]).read_bytes(), "foreign.engine")
     except RuntimeError as error:
         print(error)
 """

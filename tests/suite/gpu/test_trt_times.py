@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.backends.base import Engine, Precision
-from fixtures.backends.tensorrt import network
-from fixtures.backends.tensorrt.backend import TensorRTBackend
-from fixtures.backends.tensorrt.runner import TensorRTRunner
-from fixtures.devices import cudart, device
 from tests.suite.gpu.bench import LARGE, QUICK, SHAPE, Bench
+from trtverify.fixtures.backends.tensorrt import network
+from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
+from trtverify.fixtures.backends.tensorrt.runner import TensorRTRunner
+from trtverify.fixtures.devices import cudart, device
+from trtverify.fixtures.words.terms import Engine, Precision
 
 pytestmark = pytest.mark.gpu
 RUNS = 64

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backends.base import BuildOptions, Precision
-from fixtures.backends.tensorrt import network, timing
-from fixtures.engines.layers import prove
 from tests.suite.gpu.bench import QUICK, SHAPE, Bench, environment, make, run_apart
+from trtverify.fixtures.backends.tensorrt import network, timing
+from trtverify.fixtures.engines.layers import prove
+from trtverify.fixtures.words.terms import BuildOptions, Precision
 
 pytestmark = pytest.mark.gpu
 
 BUILD_INT8 = """
     import hashlib, pathlib, sys
-    from fixtures.backends.base import BuildOptions, CalibrationData, Precision
-    from fixtures.backends.tensorrt.backend import TensorRTBackend
+    from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Precision
+    from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
     onnx, batch, out = map(pathlib.Path, sys.argv[1:4])
     digest = hashlib.sha256(batch.read_bytes()).hexdigest()
     data = CalibrationData("input", (batch,), digest)
@@ -104,9 +104,9 @@ def test_out_of_memory_is_said_with_what_to_change(bench: Bench, tmp_path: Path)
     done = run_apart(
         """
         import pathlib, sys
-        from fixtures.backends import cudart
-        from fixtures.backends.base import BuildOptions, Precision
-        from fixtures.backends.tensorrt.backend import TensorRTBackend
+        from trtverify.fixtures.devices import cudart
+        from trtverify.fixtures.words.terms import BuildOptions, Precision
+        from trtverify.fixtures.backends.tensorrt.backend import TensorRTBackend
         backend = TensorRTBackend()
         assert backend.availability() is None
         free, _total = cudart.free_memory()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 
-from fixtures.words.messages import _
-from fixtures.words.verdict import Cause, Finding
-from grading.grade import Grade, GradedRow
-from grading.taking.untrusted_text import escaped
+from trtverify.fixtures.words.messages import _
+from trtverify.fixtures.words.verdict import Cause, Finding
+from trtverify.grading.grade import Grade, GradedRow
+from trtverify.grading.sandbox.untrusted_text import escaped
 
 _ZERO = Decimal("0.00")
 _TESTS = {

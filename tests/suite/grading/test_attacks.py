@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from grading.sandbox.launch import python_roots
 from tests.suite.grading.toy_class import HONEST, Class
+from trtverify.grading.sandbox.launch import python_roots
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fixtures.words.messages import use_language
-from grading.pages import class_pages
 from tests.suite.grading.sample_class import sample_class
 from tests.suite.report import browser
 from tests.suite.report.browser import DESKTOP, MOST_BYTES, NARROW, PHONE
+from trtverify.fixtures.words.messages import use_language
+from trtverify.grading.pages import class_pages
 
 pytest.importorskip("selenium", reason="the browser is driven with Selenium: pip install selenium")
 from selenium.webdriver.common.by import By

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.words.columns import finding_parts
-from fixtures.words.messages import use_language
-from fixtures.words.verdict import Finding
-from grading import exports
-from grading.grade import Grade, GradedRow
-from grading.pages import class_pages, class_report
 from tests.suite.grading.sample_class import sample_class
 from tests.suite.grading.test_exports import ANN, ZOE, row
 from tests.suite.grading.toy_class import Class
+from trtverify.fixtures.words.columns import finding_parts
+from trtverify.fixtures.words.messages import use_language
+from trtverify.fixtures.words.verdict import Finding
+from trtverify.grading import exports
+from trtverify.grading.grade import Grade, GradedRow
+from trtverify.grading.pages import class_pages, class_report
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"{{ 7*7 }}\u202egnp\x00"
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from fixtures.evidence.read import MAX_MEMBER
-from fixtures.evidence.schema import DOCUMENT
-from fixtures.measuring.latency import Samples, speedup
 from tests.suite import tiny
 from tests.suite.grading.processes import none_left
 from tests.suite.grading.test_attacks import digest
 from tests.suite.grading.toy_class import REPOSITORY, Class
 from tests.suite.sample_evidence import XMMA, Members, fitted, layer, of, on_jetson, pack
+from trtverify.fixtures.evidence.read import MAX_MEMBER
+from trtverify.fixtures.evidence.schema import DOCUMENT
+from trtverify.fixtures.measuring.latency import Samples, speedup
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bwrap")]
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from junitparser import JUnitXml
 
-from grading import exports
-from grading.grade import Grade, GradedRow
+from trtverify.grading import exports
+from trtverify.grading.grade import Grade, GradedRow
 
 
 def row(name: str, verdict: str, points: str, lab: str = "lab1", **more: Any) -> GradedRow:

@@ -195,7 +195,7 @@ def test_a_worker_proves_its_walls_or_grades_nothing(a_class: Class, cluster: Cl
 def test_another_version_of_the_grader_grades_nothing(
     a_class: Class, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from grading.farm import hands
+    from trtverify.grading.farm import hands
 
     a_class.hand_in("ann")
     cluster.worker()
@@ -258,7 +258,7 @@ def test_one_measurement_at_a_time_on_this_machine(measured: Class, rubric: str,
 def test_a_resource_that_no_worker_has_is_said_and_the_rest_is_graded(
     measured: Class, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from grading.farm import hands
+    from trtverify.grading.farm import hands
 
     monkeypatch.setattr(hands, "_PATIENCE_SECONDS", 2.0)
     cluster.worker("--resources", "JETSON_ORIN_NANO=1")

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from grading.farm import wire
-from grading.farm.shelf import Cupboard, Shelf
-from grading.taking.intake import Snapshots, content_digest, opened_folder
 from tests.suite.grading.farm_cluster import certificate
+from trtverify.grading.farm import wire
+from trtverify.grading.farm.shelf import Cupboard, Shelf
+from trtverify.grading.taking.intake import Snapshots, content_digest, opened_folder
 
 
 def snapshot(root: Path, files: dict[str, bytes]) -> tuple[Snapshots, str]:

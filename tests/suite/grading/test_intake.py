@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from grading.taking import archives
-from grading.taking.intake import Bounds, RejectedError, Snapshot, Snapshots, opened_folder
+from trtverify.grading.taking import archives
+from trtverify.grading.taking.intake import Bounds, RejectedError, Snapshot, Snapshots, opened_folder
 
 SMALL = Bounds(files=20, file_bytes=1 << 20, total_bytes=2 << 20, depth=3, name_bytes=50)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.words.messages import use_language
 from tests.suite.grading.toy_class import Class
+from trtverify.fixtures.words.messages import use_language
 
 
 @pytest.fixture(autouse=True)

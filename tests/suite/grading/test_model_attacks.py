@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.networks.datasets import preprocess
-from fixtures.networks.models import MOBILENET_V2, RESNET50
-from fixtures.submitted.calibration_cache import sidecar
 from tests.suite.grading.processes import none_left
 from tests.suite.grading.test_attacks import digest
 from tests.suite.grading.toy_class import REPOSITORY, Class
+from trtverify.fixtures.networks.datasets import preprocess
+from trtverify.fixtures.networks.models import MOBILENET_V2, RESNET50
+from trtverify.fixtures.submitted.calibration_cache import sidecar
 
 onnx = pytest.importorskip("onnx", reason="onnx makes the hostile models")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bwrap")]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from grading import grade, rubric
-from grading.store import Expected, Store, Student
+from trtverify.grading import grade, rubric
+from trtverify.grading.store import Expected, Store, Student
 
 DEADLINE = datetime.datetime(2026, 12, 1, 12, tzinfo=datetime.timezone.utc)
 TEXT = """

@@ -1,4 +1,4 @@
-"""`python -m grading` on a small class: what it records, what it keeps, and what it says."""
+"""`python -m trtverify grading` on a small class: what it records, what it keeps, and what it says."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from grading import exports
-from grading.store import Store
 from tests.suite.grading.toy_class import HONEST, REPOSITORY, TOY, Class
+from trtverify.grading import exports
+from trtverify.grading.store import Store
 
 ALL_PASSED = {
     "test_answer": "passed",
@@ -186,7 +186,7 @@ def test_ctrl_c_then_resume(a_class: Class) -> None:
         grader.send_signal(signal.SIGINT)
         said = grader.communicate(timeout=20)[1]
     assert grader.returncode == 130
-    assert "python -m grading resume" in said
+    assert "python -m trtverify grading resume" in said
     before = a_class.verdicts()
     assert any("pending" in rows.values() for rows in before.values())
     assert "not finished" in a_class("status", status=1).stderr

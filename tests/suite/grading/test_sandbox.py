@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from grading.sandbox import box, launch, orphans
-from grading.sandbox.launch import SandboxUnavailableError, Spec
-from grading.sandbox.limits import MIB, Breach, Limits
-from grading.taking.untrusted_text import Kept, escaped, shortened
+from trtverify.grading.sandbox import box, launch, orphans
+from trtverify.grading.sandbox.launch import SandboxUnavailableError, Spec
+from trtverify.grading.sandbox.limits import MIB, Breach, Limits
+from trtverify.grading.sandbox.untrusted_text import Kept, escaped, shortened
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 SHORT = Limits(wall_seconds=10, memory_bytes=512 * MIB)
@@ -91,8 +91,8 @@ def test_two_sandboxes_do_not_share_a_process_limit() -> None:
     with box.ran(sh(f"({forks}) && exit 0", limits)) as first:
         assert first.stdout == "all\n"
     code = (
-        "import sys; from grading.sandbox import box; from grading.sandbox.launch import Spec\n"
-        "from grading.sandbox.limits import Limits\n"
+        "import sys; from trtverify.grading.sandbox import box; from trtverify.grading.sandbox.launch import Spec\n"
+        "from trtverify.grading.sandbox.limits import Limits\n"
         f"with box.ran(Spec(['sh', '-c', {forks!r}], limits=Limits(processes=20))) as o: print(o.stdout + o.stderr)"
     )
     root = Path(__file__).resolve().parents[3]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from grading.sandbox import launch, seccomp_filter, selftest, watchdog
-from grading.sandbox.limits import Limits
+from trtverify.grading.sandbox import launch, seccomp_filter, selftest, watchdog
+from trtverify.grading.sandbox.limits import Limits
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 Fault = Callable[[pytest.MonkeyPatch], None]
@@ -54,7 +54,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def orphaned(monkeypatch: pytest.MonkeyPatch) -> None:
     fault = """
-from grading.sandbox import launch
+from trtverify.grading.sandbox import launch
 walls = launch._walls
 launch._walls = lambda version: [option for option in walls(version) if option != "--die-with-parent"]
 """
@@ -100,7 +100,8 @@ def test_a_wall_that_is_down_is_found(monkeypatch: pytest.MonkeyPatch, fault: Fa
 
 def test_the_probe_sees_that_it_can_mount(tmp_path: Path) -> None:
     # No single fault lets a sandboxed program mount: capabilities, filter and nested namespace each forbid it.
-    code = f"import os; from grading.sandbox import probe; os.chroot({str(tmp_path)!r}); print(probe.mounts({{}}))"
+    code = "import os; from trtverify.grading.sandbox import probe; "
+    code += f"os.chroot({str(tmp_path)!r}); print(probe.mounts({{}}))"
     (tmp_path / "sandbox" / "work").mkdir(parents=True)
     inside = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", code]
     root = Path(__file__).resolve().parents[3]

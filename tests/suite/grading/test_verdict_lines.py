@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from grading.suite import Lines
+from trtverify.grading.suite import Lines
 
 
 def test_lines_come_in_blocks_of_any_size() -> None:

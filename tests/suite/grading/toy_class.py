@@ -13,8 +13,8 @@ import unittest.mock
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from grading import commands
-from grading.sandbox import selftest
+from trtverify.grading import commands
+from trtverify.grading.sandbox import selftest
 
 TOY = Path(__file__).with_name("toy")
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -23,8 +23,8 @@ HONEST = {"answer": 42, "times2": 84, "times3": 126, "bonus": 1}
 
 _WITHOUT_SELFTEST = """
 import signal, sys
-from grading import commands
-from grading.sandbox import selftest
+from trtverify.grading import commands
+from trtverify.grading.sandbox import selftest
 if __name__ == "__main__":
     # A shell's background job, which these tests may be, ignores Ctrl-C, and so do the programs it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -61,7 +61,7 @@ class Class:
     def command(self, *words: str) -> list[str]:
         """A command of the grader with its results folder; `run` gets the toy suite and the submissions too."""
         given = [str(self.submissions), "--suite", str(TOY)] if words[0] == "run" else []
-        return [sys.executable, "-m", "grading", words[0], *given, *words[1:], "--out", str(self.out)]
+        return [sys.executable, "-m", "trtverify", "grading", words[0], *given, *words[1:], "--out", str(self.out)]
 
     def __call__(self, *words: str, status: int = 0) -> Said:
         """Run a command in this process, without the self-test; it must end with this exit status."""
@@ -71,7 +71,7 @@ class Class:
             contextlib.redirect_stderr(stderr),
             unittest.mock.patch.object(selftest, "require_walls"),
         ):
-            found = commands.main(self.command(*words)[3:])
+            found = commands.main(self.command(*words)[4:])
         said = Said(stdout.getvalue(), stderr.getvalue())
         assert found == status, f"{said.stdout}\n{said.stderr}"
         return said
@@ -79,7 +79,7 @@ class Class:
     @contextlib.contextmanager
     def started(self, *words: str) -> Iterator[subprocess.Popen[str]]:
         """Start a command as a program of its own, without the self-test; it ends with the block."""
-        line = [sys.executable, "-c", _WITHOUT_SELFTEST, *self.command(*words)[3:]]
+        line = [sys.executable, "-c", _WITHOUT_SELFTEST, *self.command(*words)[4:]]
         with subprocess.Popen(
             line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as program:

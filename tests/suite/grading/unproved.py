@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grading.sandbox import selftest
+from trtverify.grading.sandbox import selftest
 
 
 def believe() -> None:

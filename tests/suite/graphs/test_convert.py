@@ -15,10 +15,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fixtures.backends.base import BuildOptions, CalibrationData, Precision
-from fixtures.backends.tensorrt.log import FORBIDDEN
-from fixtures.graphs import convert, rules
 from tests.suite import tiny
+from trtverify.fixtures.backends.tensorrt.log import FORBIDDEN
+from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
 # Measured on this network, the worst of eleven images: FP16 0.0005, INT8 0.013.
@@ -354,8 +354,8 @@ def test_an_input_whose_name_could_forge_is_refused(model: Path, tmp_path: Path)
 PEAK = """
 import resource, sys
 from pathlib import Path
-from fixtures.graphs import convert, rules
-from fixtures.backends.base import CalibrationData
+from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.words.terms import CalibrationData
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 data = CalibrationData("input", tuple([folder / "calibration" / "batch_000.npy"] * count), "")
 convert.to_int8_qdq(folder / "wide.onnx", data, folder / "int8.onnx")

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fixtures.graphs import convert
-from fixtures.graphs.joins import free_of_qdq, joins
 from tests.suite import tiny
+from trtverify.fixtures.graphs import convert
+from trtverify.fixtures.graphs.joins import free_of_qdq, joins
 
 
 def model(*nodes: Any, outputs: tuple[str, ...] = ("y",)) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.words.verdict import Cause, inconclusive, not_gradable
 from tests.suite.guard import pytest_pyfunc_call
+from trtverify.fixtures.words.verdict import Cause, inconclusive, not_gradable
 
 
 @pytest.mark.parametrize("end", [lambda: not_gradable(Cause.BUSY, "others"), lambda: inconclusive("1.5 against 2")])

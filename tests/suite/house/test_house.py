@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import ast
 import graphlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parents[3]
-ROOMS = ("benchmarks", "fixtures", "grading", "labs")
+FOLDERS = ("benchmarks", "fixtures", "grading", "labs", "trtverify")
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for room in ROOMS
-    for path in sorted((ROOT / room).rglob("*.py"))
+    for folder in FOLDERS
+    for path in sorted((ROOT / folder).rglob("*.py"))
 }
+ROOMS = tomllib.loads(Path(__file__).with_name("rooms.toml").read_text(encoding="utf-8"))
+LOOSE = {file: room for room, files in ROOMS["grading"].pop("loose").items() for file in files}
+MOST_FILES = 12
 
 
 def statements(tree: ast.AST) -> Iterator[ast.AST]:
@@ -33,17 +42,80 @@ def imported(module: str) -> set[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in statements(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found |= {alias.name.removeprefix("trtverify.") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".")
             above = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
-            source = ".".join(filter(None, (above, node.module)))
+            source = ".".join(filter(None, (above, node.module))).removeprefix("trtverify.")
             names = {f"{source}.{alias.name}" for alias in node.names}
             found |= {name if name in FILES else source for name in names}
     return found - {module}
 
 
 IMPORTS = {module: imported(module) for module in FILES}
+
+
+def room_of(module: str) -> tuple[str, str] | None:
+    """The folder and the room that a module lies in; None for a folder's own `__init__`."""
+    folder, *parts = module.split(".")
+    if not parts:
+        return None
+    if (ROOT / folder / parts[0]).is_dir():
+        return folder, parts[0]
+    return folder, LOOSE.get(parts[0], parts[0]) if folder == "grading" else parts[0]
+
+
+def below(folder: str, room: str) -> set[str]:
+    """The rooms that one stands on, and those that they stand on."""
+    found: set[str] = set()
+    for other in ROOMS[folder][room]:
+        found |= {other} | below(folder, other)
+    return found
+
+
+def back_up(imports: Mapping[str, set[str]]) -> list[str]:
+    """Imports of a room that the importing one does not stand on, and files that lie in no room."""
+    wrong = []
+    for module, names in imports.items():
+        place = room_of(module)
+        if place is None or place[0] not in ROOMS:
+            continue
+        folder, room = place
+        if room not in ROOMS[folder]:
+            wrong.append(f"{module} is in no room of rooms.toml")
+            continue
+        may = {room} | below(folder, room)
+        for name in sorted(names & set(FILES)):
+            other = room_of(name)
+            if other is not None and other[0] == folder and other[1] not in may:
+                wrong.append(f"{module} imports {name}, but {room} does not stand on {other[1]}")
+    return wrong
+
+
+def test_no_arrow_runs_back_up() -> None:
+    assert back_up(IMPORTS) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "imports", "said"),
+    [
+        ("fixtures.words.verdict", "fixtures.claims.case", "words does not stand on claims"),
+        ("fixtures.graphs.rules", "fixtures.backends.base", "graphs does not stand on backends"),
+        ("grading.sandbox.box", "grading.store", "sandbox does not stand on unit"),
+        ("grading.store", "grading.run", "unit does not stand on run"),
+        ("fixtures.utils", "fixtures.later", "in no room"),
+        ("grading.helpers", "grading.store", "in no room"),
+    ],
+)
+def test_an_arrow_back_up_is_seen(module: str, imports: str, said: str) -> None:
+    assert said in "".join(back_up({module: {imports}}))
+
+
+def test_rooms_stay_small() -> None:
+    for folder in ("fixtures", "grading"):
+        for room in sorted({path.parent for path in (ROOT / folder).rglob("*.py")}):
+            files = [path.name for path in room.glob("*.py") if not path.name.startswith("__")]
+            assert len(files) <= (3 if room == ROOT / "fixtures" else MOST_FILES), f"{room.name}: {files}"
 
 
 def test_there_is_no_circle() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fixtures.submitted.submission import suite_cache
+from trtverify.fixtures.submitted.submission import suite_cache
 
 ROOT = Path(__file__).resolve().parents[3]
 START = ROOT / "templates" / "submission" / "start.py"

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from fixtures.devices.device import Process, Snapshot
-from fixtures.measuring import steady
-from fixtures.measuring.latency import Samples, interleave
-from fixtures.measuring.steady import ATTEMPTS, doubt, measure
-from fixtures.words.verdict import Cause
+from trtverify.fixtures.devices.device import Process, Snapshot
+from trtverify.fixtures.measuring import steady
+from trtverify.fixtures.measuring.latency import Samples, interleave
+from trtverify.fixtures.measuring.steady import ATTEMPTS, doubt, measure
+from trtverify.fixtures.words.verdict import Cause
 
 if TYPE_CHECKING:
-    from fixtures.backends.base import Runner
+    from trtverify.fixtures.backends.base import Runner
 
 CALM = Samples((1.00e-3, 1.01e-3, 0.99e-3, 1.00e-3))
 WILD = Samples((1.00e-3, 1.85e-3, 0.99e-3, 1.00e-3))

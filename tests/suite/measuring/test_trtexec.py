@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fixtures.backends.base import BuildOptions, Engine, Precision
-from fixtures.measuring import trtexec
+from trtverify.fixtures.measuring import trtexec
+from trtverify.fixtures.words.terms import BuildOptions, Engine, Precision
 
 FAKE = """\
     #!{python}

@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 import pytest
 
-from fixtures.answers.accuracy import agreement, reference_outputs
-from fixtures.backends.base import CalibrationData
-from fixtures.graphs.contents import read
-from fixtures.graphs.convert import to_int8_qdq
-from fixtures.graphs.onnx_file import constants_of
-from fixtures.quantization.sensitivity import leave_float, main, most_sensitive
 from tests.suite import tiny
 from tests.suite.spoil import set_constants
+from trtverify.fixtures.answers.accuracy import agreement, reference_outputs
+from trtverify.fixtures.graphs.contents import read
+from trtverify.fixtures.graphs.convert import to_int8_qdq
+from trtverify.fixtures.graphs.onnx_file import constants_of
+from trtverify.fixtures.quantization.sensitivity import leave_float, main, most_sensitive
+from trtverify.fixtures.words.terms import CalibrationData
 
 NOISE = {f"n{i}": 0.001 for i in range(64)} | {"n11": 0.2, "n40": 0.1, "n41": 0.05}
 

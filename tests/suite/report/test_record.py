@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.networks.models import RESNET50
-from fixtures.networks.reference import LabOptions, Reference
-from fixtures.submitted import curves
-from fixtures.submitted.calibration import BIN_WIDTH, BINS, FIRST_BIN, read_set
-from fixtures.submitted.submission import Submission
-from fixtures.words.verdict import FindingError, fail, of_report
+from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.networks.reference import LabOptions, Reference
+from trtverify.fixtures.submitted import curves
+from trtverify.fixtures.submitted.calibration import BIN_WIDTH, BINS, FIRST_BIN, read_set
+from trtverify.fixtures.submitted.submission import Submission
+from trtverify.fixtures.words.verdict import FindingError, fail, of_report
 
 ROW = {"epoch": 1, "phase": "fp32", "loss": 1.5, "train_accuracy": 0.5, "test_accuracy": 0.4, "seconds": 3}
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fixtures.report import html, saved
-from fixtures.words.messages import use_language
 from tests.suite.report import browser
 from tests.suite.report.browser import DESKTOP, MOST_BYTES, NARROW, PHONE, unfold
 from tests.suite.sample_run import HOSTILE, sample
+from trtverify.fixtures.report import html, saved
+from trtverify.fixtures.words.messages import use_language
 
 pytest.importorskip("selenium", reason="the browser is driven with Selenium: pip install selenium")
 from selenium.webdriver.common.by import By

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from fixtures.words import columns, messages
-from fixtures.words.messages import _, use_language
-from fixtures.words.verdict import Cause
+from trtverify.fixtures.words import columns, messages
+from trtverify.fixtures.words.messages import _, use_language
+from trtverify.fixtures.words.verdict import Cause
 
 pytest.importorskip("babel", reason="catalogs are read with Babel: pip install babel")
 from babel.messages.extract import extract_from_dir
@@ -200,10 +200,10 @@ def test_language_asked_for(arguments: list[str], expected: str | None) -> None:
     ("command", "expected"),
     [
         (["-m", "pytest", "--help", "--lang=zh-TW"], "驗證 DIR 中的成品"),
-        (["-m", "fixtures.report", "--help", "--lang=zh-TW"], "並列成一頁"),
+        (["-m", "trtverify", "report", "--help", "--lang=zh-TW"], "並列成一頁"),
         (["-m", "pytest", "--doctor", "--lang=zh-TW"], "此機器"),
-        (["-m", "grading", "run", "--help", "--lang=zh-TW"], "存放結果的資料夾"),
-        (["-m", "grading", "--lang=zh-TW", "--help"], "為一個班級評分"),
+        (["-m", "trtverify", "grading", "run", "--help", "--lang=zh-TW"], "存放結果的資料夾"),
+        (["-m", "trtverify", "grading", "--lang=zh-TW", "--help"], "為一個班級評分"),
     ],
 )
 def test_help_is_translated(command: list[str], expected: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = """
 import sys, time
-from fixtures.words import progress
+from trtverify.fixtures.words import progress
 
 LAB = '''
 import sys, time
@@ -49,7 +49,7 @@ def command(tmp_path: Path) -> list[str]:
     path.write_text(STEPS)
     options = [
         "-p",
-        "fixtures.words.progress",
+        "trtverify.fixtures.words.progress",
         "-p",
         "no:cacheprovider",
         "-v",

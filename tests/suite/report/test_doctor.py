@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtures import doctor
-from fixtures.devices.device import Machine
-from fixtures.words.messages import use_language
+from trtverify.fixtures.devices.device import Machine
+from trtverify.fixtures.report import doctor
+from trtverify.fixtures.words.messages import use_language
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PC = Machine(None, None, None, None, None, None, "a CPU", 4, "x86_64", "Ubuntu 24.04", "no NVML")
 JETSON = dataclasses.replace(PC, gpu="NVIDIA Jetson Orin Nano", architecture="aarch64", problem=None)
 
@@ -102,7 +102,7 @@ def test_nothing_to_build_with(lacking: Callable[..., str]) -> None:
     assert "nothing can be verified before a backend is installed" in text
 
 
-@pytest.mark.parametrize("command", [["-m", "pytest", "--doctor"], ["-m", "fixtures.devices.device"]])
+@pytest.mark.parametrize("command", [["-m", "pytest", "--doctor"], ["-m", "trtverify", "doctor"]])
 def test_from_the_command_line(command: list[str]) -> None:
     """Both ways print the report and run no test."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
