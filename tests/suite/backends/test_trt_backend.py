@@ -113,6 +113,10 @@ class Runtime:
         ("Version tag does not match. Current Version: 232, Serialized Engine Version: 239", "another version"),
         ("The engine plan file is not compatible with this version of TensorRT", "another version of TensorRT than"),
         ("The engine plan file is generated on an incompatible device, expecting compute 9.0", "built for another GPU"),
+        # As 10.16 says it of a plan of 8.6, and 11.4 of one of 10.
+        ("Error Code 1: Serialization (incompatible serialization version)", "another version of TensorRT than"),
+        ("plan major version does not match the runtime", "another version of TensorRT than"),
+        ("Platform specific tag mismatch detected", "on another system or processor"),
         ("Serialization assertion magicTagRead == kMAGIC_TAG failed. Magic tag does not match", "truncated or damaged"),
         ("Requested amount of GPU memory could not be allocated: out of memory", "no GPU memory for engine x.engine"),
     ],

@@ -99,7 +99,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, version: str, cores: int = 0) -> N
         ("10.3.0", 0, {"dla_core": 0}, "DLA core 0 was asked for; this device has 0"),
         ("10.3.0", 2, {"dla_core": 2}, "DLA core 2 was asked for; this device has 2"),
         ("10.3.0", 2, {"dla_core": 1}, None),
-        ("11.0.0", 2, {"dla_core": 0}, "TensorRT 11.0.0 has no DLA support"),
+        ("11.0.0", 0, {"dla_core": 0}, "DLA core 0 was asked for; this device has 0"),
+        # With 11.4.1 an AGX Orin has its DLA: the builder knows, no version tells.
+        ("11.4.1", 2, {"dla_core": 0}, None),
         ("10.3.0", 0, {"tactic_sources": ("CUBLAS",)}, None),
         ("10.3.0", 0, {"tactic_sources": ()}, None),
         (
