@@ -116,7 +116,7 @@ class Runtime:
         # As 10.16 says it of a plan of 8.6, and 11.4 of one of 10.
         ("Error Code 1: Serialization (incompatible serialization version)", "another version of TensorRT than"),
         ("plan major version does not match the runtime", "another version of TensorRT than"),
-        ("Platform specific tag mismatch detected", "on another system or processor"),
+        ("Platform specific tag mismatch detected", "on another kind of machine"),
         ("Serialization assertion magicTagRead == kMAGIC_TAG failed. Magic tag does not match", "truncated or damaged"),
         ("Requested amount of GPU memory could not be allocated: out of memory", "no GPU memory for engine x.engine"),
     ],
