@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +248,20 @@ def test_a_fused_block_claims_nothing_and_names_what_it_holds() -> None:
 def test_raw_control_characters_are_no_error() -> None:
     text = json.dumps({"Layers": [convolution(F16, F16, "Half", Metadata="A|B")], "Bindings": ["a"]})
     assert parse(text.replace("A|B", "[ONNX Layer: A]\x1e[ONNX Layer: B]")).layers[0].precision is Precision.FP16
+
+
+def test_real_json_of_10_16() -> None:
+    """As TensorRT 10.16.1's inspector wrote it on an H200, of the residual network of `tests/suite/gpu` in FP16."""
+    text = Path(__file__).with_name("layers-10.16.1-h200.json").read_text(encoding="utf-8")
+    information = parse(text)
+    assert information.detailed
+    assert information.bindings == ("input", "output")
+    kinds = [(layer.kind, layer.precision) for layer in information.layers]
+    half = [("convolution", Precision.FP16), ("pooling", Precision.FP16)]
+    assert kinds[:3] == [("reformat", None), *half]
+    assert kinds[3:10] == [half[0]] * 7
+    assert kinds[10:] == [half[1], ("matmul", Precision.FP16), ("reformat", None), ("reformat", None)]
+    assert all(tensor.format != "unknown" for layer in information.layers for tensor in (*layer.inputs, *layer.outputs))
 
 
 def test_names_only_is_said() -> None:
