@@ -32,7 +32,8 @@ _NAME = ("__init__.py", "__main__.py", "py.typed")
 _LINE = 1 << 20  # a message of 20,000 characters, all of them escaped, and room to spare
 # What else happens to be installed is not loaded: it takes longer than a small check, and may change one.
 _PLUGINS = ("trtverify.grading.plugin", "pytest_benchmark.plugin")
-_IGNORED = shutil.ignore_patterns("__pycache__", "suite", ".*", "*.pyc")
+# What is read by people, translators and the suite's own tests alone: no verdict depends on it.
+_IGNORED = shutil.ignore_patterns("__pycache__", "suite", ".*", "*.pyc", "*.md", "*.po", "babel.cfg")
 
 
 class SuiteError(ValueError):
