@@ -12,7 +12,7 @@ else
 REQUIREMENTS := requirements.lock
 endif
 
-.PHONY: verify test test-slow test-browser test-jetpack fuzz bench lint messages lock clean system
+.PHONY: verify test test-slow test-browser test-jetpack test-pythons fuzz bench lint messages lock clean system
 
 verify: $(VENV)/ready system
 	$(BIN)/python -m pytest --report=results $(ARGS)
@@ -51,6 +51,10 @@ fuzz: $(VENV)/ready
 # JetPack 6.2's generation: Python 3.10, torch 2.3, NumPy 1.
 test-jetpack: .venv-jetpack/ready
 	.venv-jetpack/bin/python -m pytest tests/suite -m "not slow" $(ARGS)
+
+# What needs no torch, on the oldest and the newest Python.
+test-pythons:
+	.ci/pythons
 
 .venv-jetpack/ready: requirements.txt requirements-jetpack.txt
 	$(or $(PYTHON310),python3.10) -m venv .venv-jetpack

@@ -12,7 +12,7 @@ _FOUND, _HERE = Path(trtverify.__file__).resolve().parent, Path(__file__).resolv
 if _HERE not in (_FOUND, _FOUND.parent):
     # A second checkout, started by the `pytest` of an environment that the first is installed in.
     raise pytest.UsageError(
-        _("trtverify comes from {found}, and these tests are another's: start them in {here} with python -m pytest").format(
+        _("trtverify comes from {found}, these tests are another's: start them in {here} with python -m pytest").format(
             found=_FOUND, here=_HERE
         )
     )

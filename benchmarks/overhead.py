@@ -1,4 +1,4 @@
-"""`make bench`: collection against an empty project, what that pays where the suite is installed, and runs' own share."""
+"""`make bench`: collection against an empty project, and what installing costs it; runs' own share."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def loading(scratch: Path, empty: Path) -> float:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(scratch / "site")
     words = ["-q", "-p", "no:cacheprovider"]
-    runs = (
-        lambda: wall(words, empty, PYTHONPATH=str(scratch / "site")),
-        lambda: wall([*words, "-p", f"no:{PLUGIN}"], empty),
-    )
-    for run in runs:
-        run()
-    return 1e3 * statistics.median(runs[0]() - runs[1]() for _round in range(3 * ROUNDS))
+
+    def pair() -> float:
+        with_it = wall(words, empty, PYTHONPATH=str(scratch / "site"))
+        return with_it - wall([*words, "-p", f"no:{PLUGIN}"], empty)
+
+    pair()
+    return 1e3 * statistics.median(pair() for _round in range(3 * ROUNDS))
 
 
 def collection(empty: Path) -> float:

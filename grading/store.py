@@ -106,9 +106,9 @@ class Store:
             if found > SCHEMA:
                 self._db.close()
                 raise StoreError(
-                    _("{file} was made by a later version of grading: schema {found}, known are {known} and before").format(
-                        file=self.path, found=found, known=SCHEMA
-                    )
+                    _(
+                        "{file} was made by a later version of grading: schema {found}, known are {known} and before"
+                    ).format(file=self.path, found=found, known=SCHEMA)
                 )
             if create:
                 self._db.executescript(_SCHEMA)

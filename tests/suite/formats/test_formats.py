@@ -95,12 +95,16 @@ def test_another_schema_is_named(version: Path, tmp_path: Path, number: int | No
     with zipfile.ZipFile(version / "evidence.zip") as old, zipfile.ZipFile(tmp_path / "evidence.zip", "w") as new:
         for name in old.namelist():
             content = json.loads(old.read(name))
-            new.writestr(name, json.dumps({**content, "schema": number} if name == evidence_schema.DOCUMENT else content))
+            new.writestr(
+                name, json.dumps({**content, "schema": number} if name == evidence_schema.DOCUMENT else content)
+            )
     with pytest.raises(ValueError, match=f"of schema {evidence_schema.SCHEMA}, found {number}"):
         read(tmp_path / "evidence.zip")
 
 
-def test_results_of_a_later_version_are_refused(version: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_of_a_later_version_are_refused(
+    version: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = results(version, tmp_path)
     with contextlib.closing(sqlite3.connect(out / "results.sqlite")) as db:
         db.execute("PRAGMA user_version = 99")

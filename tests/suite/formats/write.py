@@ -37,7 +37,10 @@ def run(folder: Path) -> None:
 
 def results(folder: Path) -> None:
     """`results.sql`: a class of two, as SQLite writes it out."""
-    tests = [Expected("tests/test_a.py::test_one", "lab1", 2.0), Expected("hidden/test_b.py::test_two", "lab1", 1.0, True)]
+    tests = [
+        Expected("tests/test_a.py::test_one", "lab1", 2.0),
+        Expected("hidden/test_b.py::test_two", "lab1", 1.0, True),
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         with contextlib.closing(Store(Path(scratch), create=True)) as store:
             students = [Student("ann", "class/ann", 1.0), Student("bob", "class/bob", 2.0)]

@@ -22,7 +22,7 @@ PAGES = [
 ]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SAVED = Path(__file__).parents[1] / "formats" / "saved"
-_POLYGRAPHY = " -c 'from polygraphy.tools import main; main()'"
+_POLYGRAPHY = " -c 'import sys; from polygraphy.tools import main; sys.exit(main())'"
 _PROGRAMS = {"python": "", "python3": "", "pytest": " -m pytest", "polygraphy": _POLYGRAPHY}
 _LABS = ("lab1", "lab2", "lab3", "lab4", "lab5")
 

@@ -64,10 +64,14 @@ def test_how_tos_are_there_in_both_languages() -> None:
     english = {path.name for path in folder.glob("*.md") if not path.name.endswith(".zh-TW.md")} - {"README.md"}
     for language, names in (("", english), (".zh-TW", {name.replace(".md", ".zh-TW.md") for name in english})):
         contents = (folder / f"README{language}.md").read_text(encoding="utf-8")
-        assert set(re.findall(r"\]\(([a-z0-9.-]+(?:zh-TW)?\.md)\)", contents)) - {
-            "README.md",
-            "README.zh-TW.md",
-        } == names
+        assert (
+            set(re.findall(r"\]\(([a-z0-9.-]+(?:zh-TW)?\.md)\)", contents))
+            - {
+                "README.md",
+                "README.zh-TW.md",
+            }
+            == names
+        )
         for name in names:
             text = (folder / name).read_text(encoding="utf-8")
             assert text.count("\n## ") >= 4, name
@@ -75,7 +79,7 @@ def test_how_tos_are_there_in_both_languages() -> None:
 
 
 def test_the_tree_is_the_real_one() -> None:
-    """Every folder of code and documents that git knows, below the first level the rooms; not those of the suite's tests."""
+    """Every folder of code and documents that git knows, but those of the suite's tests."""
     (tree,) = re.findall(r"```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
     said, above = set(), [""]
     for line in tree.splitlines():
@@ -100,4 +104,3 @@ def test_the_rooms_are_the_real_ones() -> None:
         for room, on in rooms[folder].items()
         if room != "loose" and (ROOT / folder / room).is_dir()
     }
-

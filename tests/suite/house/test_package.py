@@ -93,14 +93,18 @@ def test_a_lab_is_verified_from_another_folder(
     done = installed.run([*words, "-k", "is_valid or interface or manifest"], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_lab1_resnet50.py ..." in done.stdout
-    assert "tests/test_lab1_resnet50.py::TestResNet50::test_onnx_is_valid" in (tmp_path / "results/run.json").read_text()
+    assert (
+        "tests/test_lab1_resnet50.py::TestResNet50::test_onnx_is_valid" in (tmp_path / "results/run.json").read_text()
+    )
     assert str(ROOT) not in done.stdout
 
 
 def test_a_project_that_asks_for_nothing_gets_nothing(installed: Installed, tmp_path: Path) -> None:
     """No option, marker, fixture, warning, line or import; and its own option of the same name stays its own."""
     (tmp_path / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--submission')\n")
-    (tmp_path / "test_it.py").write_text("def test_it(pytestconfig):\n    assert pytestconfig.option.submission is None\n")
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(pytestconfig):\n    assert pytestconfig.option.submission is None\n"
+    )
 
     def said(**variables: str) -> list[str]:
         done = installed.run(["-c", _SAYS], tmp_path, **variables)

@@ -15,7 +15,9 @@ from trtverify.fixtures.words.packages import NEEDED, lacking
 
 ROOT = Path(__file__).resolve().parents[3]
 # What pytest-xdist adds, as far as the suite looks at it.
-_XDIST = "def pytest_addoption(parser):\n    parser.addoption('--numprocesses', type=int)\n    parser.addoption('--dist')\n"
+_XDIST = (
+    "def pytest_addoption(parser):\n    parser.addoption('--numprocesses', type=int)\n    parser.addoption('--dist')\n"
+)
 
 
 def pytest_in(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -139,18 +141,15 @@ def test_a_missing_package_is_one_line(project: Path) -> None:
     (project / "test_it.py").write_text(_CLAIMS.format(names=_LATER))
     (project / "pytest.ini").write_text("[pytest]\n")
     variables = {"PYTHONPATH": f"{project}:{ROOT}", "BLOCKED": ",".join(set(_LATER) - {"tomli"})}
-    done = pytest_in(project, "-p", "trtverify.fixtures.features", "-rs", "--summary=out", **variables)
-    rows = {
-        row["test"]: row
-        for row in json.loads((project / "out/run.json").read_text(encoding="utf-8"))["verdicts"]
-    }
+    done = pytest_in(project, "-p", "trtverify.fixtures.features", "-rsf", "--summary=out", **variables)
+    rows = {row["test"]: row for row in json.loads((project / "out/run.json").read_text(encoding="utf-8"))["verdicts"]}
     for name in set(_LATER) - {"tomli"}:
         row = rows[f"test_it.py::test_claim[{name}]"]
         command = f"{name} is not installed: pip install '{NEEDED[name]}'"
         assert (row["verdict"], row["message"]) == ("not gradable", f"not gradable: dependency missing: {command}")
     assert "pip install 'pillow>=10.0'" in rows["test_it.py::test_fixture"]["message"]
     assert rows["test_it.py::test_typing_error"]["verdict"] == "failed"
-    assert "FAILED test_it.py::test_no_claim" in pytest_in(project, "-p", "trtverify.fixtures.features", **variables).stdout
+    assert "FAILED test_it.py::test_no_claim" in done.stdout
     assert done.returncode == 1
 
 
