@@ -12,13 +12,17 @@ else
 REQUIREMENTS := requirements.lock
 endif
 
-.PHONY: verify test test-slow test-browser test-jetpack fuzz bench lint messages lock clean
+.PHONY: verify test test-slow test-browser test-jetpack test-pythons fuzz bench lint messages lock clean system
 
-verify: $(VENV)/ready
+verify: $(VENV)/ready system
 	$(BIN)/python -m pytest --report=results $(ARGS)
 
-test: $(VENV)/ready
-	$(BIN)/python -m pytest tests/suite -m "not slow" --timeout=600 $(ARGS)
+test: $(VENV)/ready system
+	$(BIN)/python -m pytest tests/suite -m "not slow" --timeout=600 $(ARGS); status=$$?; .ci/system --say; exit $$status
+
+# bubblewrap and libseccomp2, where they are missing and this user may install them.
+system:
+	@.ci/system
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest tests/suite -m slow $(ARGS)
@@ -48,6 +52,10 @@ fuzz: $(VENV)/ready
 test-jetpack: .venv-jetpack/ready
 	.venv-jetpack/bin/python -m pytest tests/suite -m "not slow" $(ARGS)
 
+# What needs no torch, on the oldest and the newest Python.
+test-pythons:
+	.ci/pythons
+
 .venv-jetpack/ready: requirements.txt requirements-jetpack.txt
 	$(or $(PYTHON310),python3.10) -m venv .venv-jetpack
 	.venv-jetpack/bin/python -m pip install --quiet -r requirements.txt -c requirements-jetpack.txt
@@ -69,7 +77,9 @@ lock:
 clean:
 	rm -rf $(VENV) .venv-jetpack .cache results
 
-$(VENV)/ready: $(REQUIREMENTS)
+$(VENV)/ready: $(REQUIREMENTS) pyproject.toml
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	$(BIN)/python -m pip install --quiet -r $(REQUIREMENTS)
+	# Then `pytest` knows the suite's options wherever it is started. Not where another checkout's environment is used.
+	test -L $(VENV) || $(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@

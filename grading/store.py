@@ -18,6 +18,8 @@ _START = "python -m trtverify grading run SUBMISSIONS"
 PENDING = "pending"
 CRASH = "crash"
 CRASHES = 2  # of the same check, before `crash` is its verdict
+SCHEMA = 1
+"""Kept as the file's `user_version`; 0 is a file from before it was."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tests (
@@ -100,8 +102,17 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
+            (found,) = self._db.execute("PRAGMA user_version").fetchone()
+            if found > SCHEMA:
+                self._db.close()
+                raise StoreError(
+                    _(
+                        "{file} was made by a later version of grading: schema {found}, known are {known} and before"
+                    ).format(file=self.path, found=found, known=SCHEMA)
+                )
             if create:
                 self._db.executescript(_SCHEMA)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def close(self) -> None:
         """Close the file; what is recorded stays recorded without it."""

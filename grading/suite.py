@@ -28,10 +28,12 @@ _TRUSTED = "/trusted"
 _PARTS = ("conftest.py", "pytest.ini", "tests")
 # The suite's own code, from `root` where that is a whole checkout, else this program's: tests alone stand on it too.
 _CODE = ("trtverify", "fixtures", "labs")
+_NAME = ("__init__.py", "__main__.py", "py.typed")
 _LINE = 1 << 20  # a message of 20,000 characters, all of them escaped, and room to spare
 # What else happens to be installed is not loaded: it takes longer than a small check, and may change one.
 _PLUGINS = ("trtverify.grading.plugin", "pytest_benchmark.plugin")
-_IGNORED = shutil.ignore_patterns("__pycache__", "suite", ".*", "*.pyc")
+# What is read by people, translators and the suite's own tests alone: no verdict depends on it.
+_IGNORED = shutil.ignore_patterns("__pycache__", "suite", ".*", "*.pyc", "*.md", "*.po", "babel.cfg")
 
 
 class SuiteError(ValueError):
@@ -106,6 +108,10 @@ def freeze(root: Path, hidden: Path | None, into: Path) -> tuple[Path, str]:
         whole = (root / "trtverify").is_dir()
         for part in _CODE:
             _copy((root if whole else REPOSITORY) / part, copy / "suite" / part)
+        if not (copy / "suite" / "trtverify").is_dir():
+            # Installed, the rooms lie in the package itself; frozen, they lie beside it, as in a checkout.
+            for name in _NAME:
+                _copy(REPOSITORY / name, copy / "suite" / "trtverify" / name)
         _copy(REPOSITORY / "grading", copy / "suite" / "grading")
         if hidden is not None:
             _copy(hidden, copy / "suite" / "hidden")

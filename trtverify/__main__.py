@@ -23,8 +23,24 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended politely, a command tidies up as after Ctrl-C
     module = _COMMANDS[word]
     place = module if word == "grading" else f"fixtures.{module}"
-    status: int = importlib.import_module(f"trtverify.{place}").main(sys.argv[2:])
+    try:
+        status: int = importlib.import_module(f"trtverify.{place}").main(sys.argv[2:])
+    except ImportError as error:
+        line = _missing(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        return 2
     return status
+
+
+def _missing(error: ImportError) -> str | None:
+    """What to install; pytest itself, which even that sentence comes by, is named without its help."""
+    if error.name == "pytest":
+        return "pytest is not installed: pip install 'pytest>=7.4'"
+    from trtverify.fixtures.words.packages import lacking
+
+    return lacking(error)
 
 
 if __name__ == "__main__":
