@@ -96,7 +96,7 @@ def _onnx(data: bytes, folder: Path) -> None:
     try:
         onnx_file.external_files(path)
         found = contents.read(path)
-        contents.dtype_of_weights(path)
+        types.computed_in(load(path))
         dla.crossings(path, {name: "DLA" for name, _shape in found.weights[1:]})
         model = onnx_file.load(path)
         for precision in Precision:
