@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import pickle
 import time
 import zipfile
@@ -30,7 +31,7 @@ def calling(path: Path, depth: int, times: int, *, circle: bool = False) -> Path
         names = ["x", *(f"t{index}" for index in range(times - 1)), "y"]
         nodes = [
             helper.make_node("Relu" if last else f"f{(number + 1) % depth}", [a], [b], domain="" if last else "own")
-            for a, b in zip(names, names[1:], strict=False)
+            for a, b in itertools.pairwise(names)
         ]
         model.functions.append(helper.make_function("own", f"f{number}", ["x"], ["y"], nodes, opset))
     relu = model.graph.node[1]
