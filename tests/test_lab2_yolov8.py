@@ -6,13 +6,13 @@ import math
 
 import pytest
 
-from trtverify.fixtures.answers.detection import matched, threshold_for
+from trtverify.fixtures.answers.detection import drawn_alike
 from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
+from trtverify.fixtures.claims.interface import computing_in_fp32, misfit
 from trtverify.fixtures.claims.onnx import OnnxClaims, answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.claims.steps import built, compared
-from trtverify.fixtures.graphs.contents import dtype_of_weights
 from trtverify.fixtures.later import np
 from trtverify.fixtures.networks.datasets import Photos
 from trtverify.fixtures.networks.models import YOLOV8N
@@ -20,14 +20,9 @@ from trtverify.fixtures.report.record import Record
 from trtverify.fixtures.submitted.submission import Submission
 from trtverify.fixtures.words.messages import _
 from trtverify.fixtures.words.terms import Precision
-from trtverify.fixtures.words.verdict import Cause, not_gradable, require
+from trtverify.fixtures.words.verdict import Cause, fail, not_gradable, require
 
 PHOTOS = 4
-# ultralytics' own default confidence; below it nobody would draw a box.
-CONFIDENCE = 0.25
-# Untrained weights reach no such confidence: then the strongest anchors are compared.
-LEAST_ANCHORS = 60
-LEAST_OVERLAP = 0.9
 # Of the boxes drawn, at least this share must be in both outputs, at 90 % overlap and of the same class.
 LEAST_MATCHED = {Precision.FP32: 0.99, Precision.TF32: 0.95, Precision.FP16: 0.9}
 
@@ -65,16 +60,12 @@ class TestYoloV8n(OnnxClaims, SpeedupClaims):
 
     @pytest.mark.points(2)
     def test_fp16_graph_is_fp16(self, submission: Submission) -> None:
-        """A graph handed in as FP16 holds its convolution weights in FP16."""
+        """A graph handed in as FP16 computes in FP16, whatever its inputs and outputs are in."""
         path = submission.optional(self.lab, "yolov8n_fp16.onnx")
-        read_graph(submission, self.lab, path.name)
-        found = dtype_of_weights(path)
-        require(
-            set(found) == {"float16"},
-            expected=_("every convolution weight float16"),
-            found=", ".join(f"{count} {name}" for name, count in found.items()),
-            look=_("convert the graph, do not rename it: onnxconverter_common.float16.convert_float_to_float16"),
-        )
+        graph = read_graph(submission, self.lab, path.name)
+        for problem in (computing_in_fp32(path), misfit(graph, self.model, fp16=True)):
+            if problem is not None:
+                fail(expected=problem.expected, found=problem.found, look=problem.look)
 
     @pytest.mark.points(3)
     def test_boxes_match(self, case: Case, photos: Photos, record: Record, request: pytest.FixtureRequest) -> None:
@@ -84,11 +75,7 @@ class TestYoloV8n(OnnxClaims, SpeedupClaims):
             not_gradable(Cause.NO_BAND, _("no limit is known for {case}").format(case=case))
         batch = photos.batch(self.model, max(PHOTOS, case.batch), fresh_seed(request.config))
         result = compared(case, built(case, record), case.reference(), batch, math.inf)
-        shares = []
-        for expected, found in zip(result.reference, result.found, strict=True):
-            threshold = threshold_for(expected, CONFIDENCE, LEAST_ANCHORS)
-            shares.append(matched(expected, found, threshold, LEAST_OVERLAP))
-        share, least = float(np.mean(shares)), LEAST_MATCHED[case.precision]
+        share, least = drawn_alike(result.reference, result.found), LEAST_MATCHED[case.precision]
         require(
             share >= least,
             expected=_("at least {least:.0%} of boxes matched").format(least=least),

@@ -75,3 +75,7 @@ def test_an_output_of_nothing_but_boxes_stays_bounded() -> None:
     output = np.full((84, 8400), 0.9, np.float32)
     output[:4] = rng.uniform(0, 640, (4, 8400))
     assert len(decode(output, 0.25)) <= MOST
+
+
+def test_fewer_anchors_than_are_compared() -> None:
+    assert threshold_for(np.full((84, 6), 0.1, np.float32), 0.25, 60) == pytest.approx(0.1)

@@ -13,9 +13,11 @@ import pytest
 from tests.suite import tiny
 from tests.suite.engines.counting import FP32, Counting
 from trtverify.fixtures.backends.base import Backend
+from trtverify.fixtures.backends.onnxruntime.backend import OnnxRuntimeBackend
 from trtverify.fixtures.engines.engine_cache import EngineCache
 from trtverify.fixtures.engines.plugin import Engines
-from trtverify.fixtures.words.terms import BuildOptions
+from trtverify.fixtures.graphs import convert
+from trtverify.fixtures.words.terms import BuildOptions, Layer, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -101,3 +103,41 @@ def test_the_summary_counts_hits_and_builds(tmp_path: Path, model: Path) -> None
     ]
     assert "engines: 0 from the cache, 1 built in" in runs[0], runs[0]
     assert "engines: 1 from the cache, 0 built in 0.0 s" in runs[1], runs[1]
+
+
+class Refusing(OnnxRuntimeBackend):
+    """Takes no FP16 graph, as a builder does that meets what the suite's conversion made ill."""
+
+    def build(self, onnx: Path, options: BuildOptions, out: Path) -> tuple[Layer, ...]:
+        if options.precision is Precision.FP16:
+            raise ValueError("node y (operator Bar)")
+        return super().build(onnx, options, out)
+
+
+def test_what_only_the_converted_graph_fails_at_is_the_suites_own_fault(
+    cache: EngineCache, model: Path, tmp_path: Path
+) -> None:
+    fp16 = BuildOptions(Precision.FP16)
+    found, message = verdict(Engines(cache), model, Refusing(), fp16)
+    assert found == "skipped"
+    for part in ("not gradable: the suite's own fault: ", "builds as it is: node y (operator Bar)", "makers"):
+        assert part in message
+    # A graph that was handed in as FP16, or that does not build in FP32 either, is the student's.
+    convert.to_fp16(model, tmp_path / "half.onnx")
+    assert verdict(Engines(cache), tmp_path / "half.onnx", Refusing(), fp16)[0] == "failed"
+    assert verdict(Engines(cache), model, Counting(ValueError("node y")), fp16)[0] == "failed"
+
+
+def test_a_conversion_that_fails_is_the_suites_own_fault(
+    cache: EngineCache, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_model: object) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(convert, "to_half", broken)
+    engines, fp16 = Engines(cache), BuildOptions(Precision.FP16)
+    found, message = verdict(engines, model, OnnxRuntimeBackend(), fp16)
+    assert found == "skipped"
+    assert "not gradable: the suite's own fault: " in message
+    assert "failed on a sound graph: IndexError: list index out of range" in message
+    assert "an earlier step failed" in verdict(engines, model, OnnxRuntimeBackend(), fp16)[1]

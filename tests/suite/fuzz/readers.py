@@ -23,7 +23,7 @@ from trtverify.fixtures.engines import dla
 from trtverify.fixtures.engines.layers import prove
 from trtverify.fixtures.evidence.contradictions import against_submission, contradictions
 from trtverify.fixtures.evidence.read import read as read_evidence
-from trtverify.fixtures.graphs import contents, onnx_file
+from trtverify.fixtures.graphs import contents, onnx_file, types
 from trtverify.fixtures.graphs.rules import weights_bytes
 from trtverify.fixtures.networks.models import Model
 from trtverify.fixtures.networks.reference import LabOptions, Reference
@@ -96,7 +96,7 @@ def _onnx(data: bytes, folder: Path) -> None:
     try:
         onnx_file.external_files(path)
         found = contents.read(path)
-        contents.dtype_of_weights(path)
+        types.computed_in(onnx_file.load(path))
         dla.crossings(path, {name: "DLA" for name, _shape in found.weights[1:]})
         model = onnx_file.load(path)
         for precision in Precision:

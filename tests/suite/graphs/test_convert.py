@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.suite import tiny
 from trtverify.fixtures.backends.tensorrt.log import FORBIDDEN
 from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.graphs.onnx_file import constants_of
 from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,12 +82,8 @@ def test_fp16_keeps_a_constant_above_ten_thousand(tmp_path: Path) -> None:
     ]
     model = tiny.network(tmp_path / "large.onnx", extra=nodes)
     convert.to_fp16(model, tmp_path / "fp16.onnx")
-    constants = [
-        numpy_helper.to_array(node.attribute[0].t)
-        for node in onnx.load(str(tmp_path / "fp16.onnx")).graph.node
-        if node.op_type == "Constant"
-    ]
-    assert [float(constant) for constant in constants] == [30000.0]
+    constants = constants_of(onnx.load(str(tmp_path / "fp16.onnx")))
+    assert (float(constants["large"]), constants["large"].dtype) == (30000.0, np.float16)
 
 
 @pytest.mark.parametrize("opset", [11, 13, 17])
@@ -211,7 +208,7 @@ def test_a_graph_becomes_only_what_it_can_be(model: Path, tmp_path: Path) -> Non
     assert operators(out) == operators(quantized)
     half = tmp_path / "fp16.onnx"
     convert.to_fp16(model, half)
-    assert "weights are FP16" in refused(half, options(Precision.FP32), out)
+    assert "graph is FP16" in refused(half, options(Precision.FP32), out)
 
 
 def test_shapes_are_fixed_or_refused(tmp_path: Path) -> None:
@@ -355,6 +352,7 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.graphs.onnx_file import constants_of
 from trtverify.fixtures.words.terms import CalibrationData
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 data = CalibrationData("input", tuple([folder / "calibration" / "batch_000.npy"] * count), "")
