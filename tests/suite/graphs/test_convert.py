@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.suite import tiny
 from trtverify.fixtures.backends.tensorrt.log import FORBIDDEN
 from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.graphs.calibrate import WIDEST
 from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -140,7 +141,9 @@ def test_one_image_in_many_does_not_decide_a_scale(model: Path, tmp_path: Path) 
     images = [np.clip(tiny.image(seed), -4, 4) for seed in range(8)]
     images[5][0, 1, 2, 3] = -90.0
     usual = float(np.median([np.abs(image).max() for image in images]))
-    convert.to_int8_qdq(model, tiny.calibration(tmp_path / "calibration", np.concatenate(images)), tmp_path / "int8.onnx")
+    convert.to_int8_qdq(
+        model, tiny.calibration(tmp_path / "calibration", np.concatenate(images)), tmp_path / "int8.onnx"
+    )
     assert scales(tmp_path / "int8.onnx")["input"] == pytest.approx(WIDEST * usual / 127, rel=1e-3)
 
 
@@ -364,6 +367,7 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.graphs.calibrate import WIDEST
 from trtverify.fixtures.words.terms import CalibrationData
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 data = CalibrationData("input", tuple([folder / "calibration" / "batch_000.npy"] * count), "")
