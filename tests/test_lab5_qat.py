@@ -41,7 +41,7 @@ LARGEST_LOSS = 0.02
 # of this sample. By how much at a layer with rare peaks, the sample's own tail says.
 RANGE_IMAGES = 4 * CHUNK
 WIDEST_AT_HALF = 1.6
-MORE_IMAGES = 400
+MORE_IMAGES = 100
 # To find the preprocessing that nobody stated: chance is a tenth, and a wrong one costs tens of per cent.
 TRIED_IMAGES = 200
 # Of scikit-learn's digits, which say nothing of CIFAR-10, so that a machine without images is done sooner.
