@@ -9,6 +9,7 @@ import pytest
 from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
+from trtverify.fixtures.claims.function import FunctionClaims
 from trtverify.fixtures.claims.onnx import OnnxClaims, answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.later import np
@@ -82,7 +83,7 @@ def accuracy(submission: Submission, model: Model, held: Labelled, manifest: dic
 
 
 @pytest.mark.lab5
-class TestParent(OnnxClaims):
+class TestParent(OnnxClaims, FunctionClaims):
     """The FP32 network that QAT started from."""
 
     model = RESNET18
@@ -91,7 +92,7 @@ class TestParent(OnnxClaims):
 
 
 @pytest.mark.lab5
-class TestQat(OnnxClaims, ClassifierClaims, SpeedupClaims):
+class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
     """The network with Q/DQ in its graph, and the INT8 engine that a builder makes of it."""
 
     lab = "lab5"
