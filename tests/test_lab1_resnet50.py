@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from trtverify.fixtures.claims.classifier import ClassifierClaims
+from trtverify.fixtures.claims.function import FunctionClaims
 from trtverify.fixtures.claims.onnx import OnnxClaims
 from trtverify.fixtures.networks.models import RESNET50
 from trtverify.fixtures.words.terms import Precision
 
 
 @pytest.mark.lab1
-class TestResNet50(OnnxClaims, ClassifierClaims):
+class TestResNet50(OnnxClaims, FunctionClaims, ClassifierClaims):
     """The FP32 engine is the baseline of every later lab."""
 
     lab = "lab1"

@@ -9,6 +9,7 @@ import pytest
 from trtverify.fixtures.answers.detection import drawn_alike
 from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
+from trtverify.fixtures.claims.function import FunctionClaims
 from trtverify.fixtures.claims.interface import computing_in_fp32, misfit
 from trtverify.fixtures.claims.onnx import OnnxClaims, answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
@@ -28,7 +29,7 @@ LEAST_MATCHED = {Precision.FP32: 0.99, Precision.TF32: 0.95, Precision.FP16: 0.9
 
 
 @pytest.mark.lab2
-class TestYoloV8n(OnnxClaims, SpeedupClaims):
+class TestYoloV8n(OnnxClaims, FunctionClaims, SpeedupClaims):
     """FP32 (and what TensorRT calls so, TF32) and FP16 engines of one model."""
 
     lab = "lab2"

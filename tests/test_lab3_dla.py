@@ -9,6 +9,7 @@ import pytest
 from trtverify.fixtures.backends.tensorrt.inspector import parse
 from trtverify.fixtures.claims.case import Case, read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
+from trtverify.fixtures.claims.function import FunctionClaims
 from trtverify.fixtures.claims.onnx import OnnxClaims
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.claims.steps import built, not_computed
@@ -80,7 +81,7 @@ def named_enough(nodes: list[str], layers: tuple[Layer, ...]) -> bool:
 
 
 @pytest.mark.lab3
-class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
+class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
     """The FP16 engine, its layers, and the placement."""
 
     lab = "lab3"

@@ -11,6 +11,7 @@ import pytest
 from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
+from trtverify.fixtures.claims.function import FunctionClaims
 from trtverify.fixtures.claims.onnx import OnnxClaims, answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.graphs.contents import read
@@ -113,7 +114,7 @@ def accuracy(path: Path, model: Model, held: Labelled, normalisation: Normalisat
 
 
 @pytest.mark.lab5
-class TestParent(OnnxClaims):
+class TestParent(OnnxClaims, FunctionClaims):
     """The FP32 network that QAT started from."""
 
     model = RESNET18
@@ -122,7 +123,7 @@ class TestParent(OnnxClaims):
 
 
 @pytest.mark.lab5
-class TestQat(OnnxClaims, ClassifierClaims, SpeedupClaims):
+class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
     """The network with Q/DQ in its graph, and the INT8 engine that a builder makes of it."""
 
     lab = "lab5"
