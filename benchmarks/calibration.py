@@ -21,7 +21,7 @@ from trtverify.fixtures.backends.base import Backend
 from trtverify.fixtures.engines.layers import prove
 from trtverify.fixtures.engines.lint import lint
 from trtverify.fixtures.graphs import convert
-from trtverify.fixtures.networks.datasets import signature
+from trtverify.fixtures.networks.likeness import signature
 from trtverify.fixtures.networks.models import RESNET50
 from trtverify.fixtures.quantization.scales import by_layer, middle_ratio, of_cache, of_layers
 from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Engine, Precision
