@@ -1,4 +1,4 @@
-"""What each check is worth to one student: a lab's worth is fixed, and shared by those of its checks that were graded."""
+"""What each check is worth to one student: a lab's worth is fixed, and shared by its checks that were graded."""
 
 from __future__ import annotations
 

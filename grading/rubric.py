@@ -45,7 +45,9 @@ def load(path: Path) -> Rubric:
     labs = {lab: _lab(given, path, f"labs.{lab}") for lab, given in _table(table, "labs", path).items()}
     _only(labs, {*LABS, OTHER}, path, "labs.")
     if "gates" in labs.get(OTHER, {}):
-        raise RubricError(_("{file}: {key} is unknown here; gates are a lab's").format(file=path, key="labs.other.gates"))
+        raise RubricError(
+            _("{file}: {key} is unknown here; gates are a lab's").format(file=path, key="labs.other.gates")
+        )
     late = _table(table, "late", path)
     _only(late, {"per_day", "at_most", "grace_minutes"}, path, "late.")
     limits = _table(table, "limits", path)
@@ -82,7 +84,7 @@ def _lab(given: Any, path: Path, where: str) -> dict[str, Any]:
         )
     _only(given, _LAB, path, f"{where}.")
     readers = {"weight": _number, "deadline": _time, "resource": _resource, "gates": _gates, "files": _words}
-    return {key: readers[key](value, path, f"{where}.{key}") for key, value in given.items()}  # type: ignore[operator]
+    return {key: readers[key](value, path, f"{where}.{key}") for key, value in given.items()}
 
 
 def _of(labs: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from trtverify.fixtures.words.messages import _
 
 from ..grade import Grade, GradedRow
+from ..points import NOT_GRADED
 from .files import as_json, each
 
 
@@ -19,13 +21,22 @@ def write(results: Sequence[Grade], folder: Path) -> list[Path]:
 
 def _result(result: Grade) -> dict[str, Any]:
     tests = [_test(row) for row in result.rows]
-    if result.penalty:
+    for taken in result.deductions:
         tests.append(
-            {"name": _("handed in late"), "score": -float(result.penalty), "max_score": 0.0, "visibility": "visible"}
+            {
+                "name": f"{taken.lab}: {taken.name}".removeprefix(": "),
+                "score": -float(taken.points),
+                "max_score": 0.0,
+                "status": "failed",
+                "output": taken.message,
+                "tags": [taken.lab] if taken.lab else [],
+                "visibility": "visible",
+            }
         )
+    # It overrides the sum of the tests, which is the same; where nothing was graded, there is no score.
+    score = {"score": float(result.earned)} if result.possible else {}
     return {
-        # It overrides the sum of the tests, which is the same.
-        "score": float(result.earned),
+        **score,
         "execution_time": round(sum(row.seconds for row in result.rows)),
         "output": "\n".join(result.notes),
         "output_format": "text",
@@ -34,19 +45,29 @@ def _result(result: Grade) -> dict[str, Any]:
         "visibility": "visible",
         "stdout_visibility": "hidden",
         "extra_data": {"possible": float(result.possible), "complete": result.complete},
+        "leaderboard": _leaderboard(result),
         "tests": tests,
     }
+
+
+def _leaderboard(result: Grade) -> list[dict[str, Any]]:
+    """Points that everybody may see: of visible checks alone, in all and lab by lab."""
+    labs: dict[str, Decimal] = {}
+    for row in result.rows:
+        if row.visibility == "visible":
+            labs[row.lab] = labs.get(row.lab, Decimal(0)) + row.earned
+    every = {_("points"): sum(labs.values(), Decimal(0)), **{lab: labs[lab] for lab in sorted(labs) if lab}}
+    return [{"name": name, "value": float(value)} for name, value in every.items()]
 
 
 def _test(row: GradedRow) -> dict[str, Any]:
     test: dict[str, Any] = {
         "name": row.name,
-        "score": float(row.earned),
-        "max_score": float(row.possible),
         "output": row.message,
         "tags": [row.lab] if row.lab else [],
         "visibility": row.visibility,
     }
-    if row.verdict in ("passed", "failed", "crash"):  # what was not graded has no status
-        test["status"] = "passed" if row.verdict == "passed" else "failed"
-    return test
+    if row.verdict in NOT_GRADED:  # 0 of 0 would be shown as passed: what was not graded has no score, and says so
+        return {**test, "name": _("{name}: not graded").format(name=row.name)}
+    status = "passed" if row.verdict == "passed" else "failed"
+    return {**test, "score": float(row.earned), "max_score": float(row.possible), "status": status}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -32,6 +31,7 @@ _OWN = frozenset({"lab1", "lab2", "lab3", "lab4", "lab5", "labs", "calibration_d
 # What the tests look at: a folder that holds one of these is a submission itself, whatever else lies in it.
 _WORK = (".onnx", ".npy", ".npz", ".json", ".cache", ".py")
 _EVIDENCE: Final = "evidence.zip"
+_EVIDENCE_BYTES: Final = 60 * MIB  # fits beside whatever the archive held
 _CLONED: Final = "submission"  # where the template of a GitHub Classroom has the work
 _LOOK = 200
 
@@ -117,8 +117,12 @@ def _unpacked(private: Path, snapshots: Snapshots, evidence: Path | None = None)
             raise RejectedError(_refusal(str(said["refused"]), escaped(str(said["detail"])), bounds))
         notes = tuple(shortened(f"{escaped(name)}: {_why(why, bounds)}", 200) for name, why in said["left_out"])
         if evidence is not None:
-            with contextlib.suppress(FileExistsError):  # the archive has its own
-                _copy(evidence, Path(f"/proc/self/fd/{outcome.work}") / _EVIDENCE, bounds.total_bytes)
+            try:
+                _copy(evidence, Path(f"/proc/self/fd/{outcome.work}") / _EVIDENCE, _EVIDENCE_BYTES)
+            except FileExistsError:  # the archive has its own
+                pass
+            except RejectedError as problem:
+                notes = (*notes, f"{_EVIDENCE}: {problem}")
         return _take(outcome.work, snapshots, notes)
 
 
@@ -144,7 +148,9 @@ def _why(why: str, bounds: Bounds) -> str:
     }.get(why, _("left out"))
 
 
-def _take(folder: int, snapshots: Snapshots, notes: tuple[str, ...], *, unpack: bool = False) -> Snapshot:
+def _take(
+    folder: int, snapshots: Snapshots, notes: tuple[str, ...], *, unpack: bool = False, deep: int = 3
+) -> Snapshot:
     """Take a folder, without its packaging: a single folder, a clone's `submission`, or a single archive."""
     with os.scandir(folder) as entries:
         found = {
@@ -154,7 +160,7 @@ def _take(folder: int, snapshots: Snapshots, notes: tuple[str, ...], *, unpack: 
         }
     work = any(name in _OWN or (not is_folder and name.lower().endswith(_WORK)) for name, is_folder in found.items())
     inner = next(iter(found)) if len(found) == 1 else _CLONED
-    if not work and found.get(inner, False):
+    if not work and deep and found.get(inner, False):
         try:
             inside = os.open(inner, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
         except OSError as problem:  # swapped since it was listed
@@ -162,7 +168,7 @@ def _take(folder: int, snapshots: Snapshots, notes: tuple[str, ...], *, unpack: 
                 _("its folder cannot be opened: {problem}").format(problem=problem.strerror)
             ) from problem
         try:
-            return _take(inside, snapshots, notes, unpack=unpack) if unpack else snapshots.take(inside, notes)
+            return _take(inside, snapshots, notes, unpack=unpack, deep=deep - 1)
         finally:
             os.close(inside)
     archives = [name for name, is_folder in found.items() if not is_folder and name.lower().endswith(SUFFIXES)]

@@ -192,9 +192,8 @@ def _metadata(path: Path) -> dict[str, dict[str, str]]:
             inside = key == ":submitters"
             if key == ":created_at":
                 entry.setdefault("created_at", value)
-        elif inside and depth in (2, 4):
-            if key in (":name", ":sid", ":email") and value not in ("", "null", "~"):
-                entry.setdefault(key[1:], value)
+        elif inside and depth in (2, 4) and key in (":name", ":sid", ":email") and value not in ("", "null", "~"):
+            entry.setdefault(key[1:], value)
     if not found:
         raise LayoutError(_("{file} names no submission").format(file=path))
     return found

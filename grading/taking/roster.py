@@ -68,7 +68,7 @@ class Person:
         found = {name: value for name, value in known.items() if name in names}
         return Person(**found) if found else None
 
-    def keys(self) -> set[str]:
+    def called(self) -> set[str]:
         """All that a folder of this person's may be called."""
         words = self.name.split()
         names = {self.name, " ".join(reversed(words)), "".join(words), self.name.replace(",", "")}
@@ -85,7 +85,7 @@ def plain(text: str) -> str:
 
 
 def load(path: Path) -> list[Person]:
-    """Read a roster: a gradebook, participants list or grading worksheet as Canvas, Moodle, Gradescope or GitHub export it.
+    """Read a roster: a gradebook, list of people or grading worksheet of Canvas, Moodle, Gradescope or GitHub.
 
     Raises:
         RosterError: it is no such table; the message says what is wrong.
@@ -135,7 +135,7 @@ def _time(text: str) -> str:
     except ValueError:
         for form in _TIMES:
             try:
-                found = datetime.datetime.strptime(text, form)  # noqa: DTZ007
+                found = datetime.datetime.strptime(text, form)
             except ValueError:
                 continue
             break
@@ -161,7 +161,7 @@ def matched(
     people = list(people)
     by_key: dict[str, set[int]] = {}
     for number, person in enumerate(people):
-        for key in person.keys():
+        for key in person.called():
             by_key.setdefault(key, set()).add(number)
     found: dict[str, Person] = {}
     taken: set[int] = set()
@@ -178,4 +178,4 @@ def matched(
                 break
     unmatched = [student for student in folders if student not in found]
     absent = [person for number, person in enumerate(people) if number not in taken]
-    return found, unmatched, [person.name or next(iter(sorted(person.keys())), "") for person in absent]
+    return found, unmatched, [person.name or next(iter(sorted(person.called())), "") for person in absent]
