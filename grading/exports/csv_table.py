@@ -11,9 +11,9 @@ from pathlib import Path
 from ..grade import Grade
 from ..store import write_beside
 
-# What a spreadsheet takes for the start of a formula, also full-width as Excel in Chinese and Japanese does, and what it
-# overlooks before one.
+# What a spreadsheet takes for the start of a formula, full-width too, as Excel in Chinese and Japanese does.
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# What it overlooks before one.
 _OVERLOOKED = " \t\r\n\u00a0\u3000"
 
 

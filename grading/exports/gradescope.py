@@ -33,12 +33,14 @@ def _result(result: Grade) -> dict[str, Any]:
                 "visibility": "visible",
             }
         )
-    # It overrides the sum of the tests, which is the same; where nothing was graded, there is no score.
-    score = {"score": float(result.earned)} if result.possible else {}
+    notes = (
+        result.notes if result.possible else (*result.notes, _("nothing could be graded: this 0 says nothing of you"))
+    )
     return {
-        **score,
+        # It overrides the sum of the tests, which is the same. Gradescope refuses results without any.
+        "score": float(result.earned),
         "execution_time": round(sum(row.seconds for row in result.rows)),
-        "output": "\n".join(result.notes),
+        "output": "\n".join((*notes, *([result.submitted] if result.submitted else []))),
         "output_format": "text",
         "test_output_format": "text",
         "test_name_format": "text",
@@ -67,7 +69,9 @@ def _test(row: GradedRow) -> dict[str, Any]:
         "tags": [row.lab] if row.lab else [],
         "visibility": row.visibility,
     }
-    if row.verdict in NOT_GRADED:  # 0 of 0 would be shown as passed: what was not graded has no score, and says so
-        return {**test, "name": _("{name}: not graded").format(name=row.name)}
-    status = "passed" if row.verdict == "passed" else "failed"
-    return {**test, "score": float(row.earned), "max_score": float(row.possible), "status": status}
+    # There are two statuses, and 0 of 0 is shown as passed whatever happened. So what is worth nothing has a status
+    # and no score, as the specification has it for informational checks; what was not graded says so in its name.
+    if row.verdict in NOT_GRADED:
+        return {**test, "name": _("{name}: not graded").format(name=row.name), "status": "passed"}
+    test["status"] = "passed" if row.verdict == "passed" else "failed"
+    return {**test, "score": float(row.earned), "max_score": float(row.possible)} if row.possible else test
