@@ -31,7 +31,7 @@ _OWN = frozenset({"lab1", "lab2", "lab3", "lab4", "lab5", "labs", "calibration_d
 # What the tests look at: a folder that holds one of these is a submission itself, whatever else lies in it.
 _WORK = (".onnx", ".npy", ".npz", ".json", ".cache", ".py")
 _EVIDENCE: Final = "evidence.zip"
-_EVIDENCE_BYTES: Final = 60 * MIB  # fits beside whatever the archive held
+_EVIDENCE_BYTES: Final = 64 * MIB  # no evidence is read that is larger
 _CLONED: Final = "submission"  # where the template of a GitHub Classroom has the work
 _LOOK = 200
 
@@ -85,8 +85,8 @@ def _gather(files: Mapping[str, Path], into: Path, limit: int) -> None:
         limit -= (into / name).stat().st_size
 
 
-def _unpacked(private: Path, snapshots: Snapshots, evidence: Path | None = None) -> Snapshot:
-    """Unpack `private`/archive in a sandbox; evidence that lay beside it in a student's folder is taken with it."""
+def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
+    """Unpack `private`/archive in a sandbox, and take what was in it."""
     bounds: Bounds = snapshots.bounds
     told = json.dumps({**dataclasses.asdict(bounds), "ratio": _RATIO})
     private.chmod(0o755)
@@ -116,13 +116,6 @@ def _unpacked(private: Path, snapshots: Snapshots, evidence: Path | None = None)
         if "refused" in said:
             raise RejectedError(_refusal(str(said["refused"]), escaped(str(said["detail"])), bounds))
         notes = tuple(shortened(f"{escaped(name)}: {_why(why, bounds)}", 200) for name, why in said["left_out"])
-        if evidence is not None:
-            try:
-                _copy(evidence, Path(f"/proc/self/fd/{outcome.work}") / _EVIDENCE, _EVIDENCE_BYTES)
-            except FileExistsError:  # the archive has its own
-                pass
-            except RejectedError as problem:
-                notes = (*notes, f"{_EVIDENCE}: {problem}")
         return _take(outcome.work, snapshots, notes)
 
 
@@ -181,7 +174,12 @@ def _take(
         )
         with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as private:
             _copy(here / archives[0], Path(private) / "archive", snapshots.bounds.total_bytes)
-            taken = _unpacked(Path(private), snapshots, here / _EVIDENCE if _EVIDENCE in found else None)
+            added = dict(snapshots.added)
+            if _EVIDENCE in found:  # handed in beside the archive, it is taken with what was in it
+                _copy(here / _EVIDENCE, Path(private) / _EVIDENCE, _EVIDENCE_BYTES)
+                added[_EVIDENCE] = (Path(private) / _EVIDENCE).read_bytes()
+                (Path(private) / _EVIDENCE).unlink()
+            taken = _unpacked(Path(private), Snapshots(snapshots.root, snapshots.bounds, added))
         return dataclasses.replace(taken, left_out=(*taken.left_out, *beside))
     packed = tuple(
         _("{name}: an archive beside other files is not unpacked").format(name=shortened(escaped(name), 120))
