@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -176,9 +177,16 @@ def _take(
             _copy(here / archives[0], Path(private) / "archive", snapshots.bounds.total_bytes)
             added = dict(snapshots.added)
             if _EVIDENCE in found:  # handed in beside the archive, it is taken with what was in it
-                _copy(here / _EVIDENCE, Path(private) / _EVIDENCE, _EVIDENCE_BYTES)
-                added[_EVIDENCE] = (Path(private) / _EVIDENCE).read_bytes()
-                (Path(private) / _EVIDENCE).unlink()
+                try:
+                    _copy(here / _EVIDENCE, Path(private) / _EVIDENCE, _EVIDENCE_BYTES)
+                    added[_EVIDENCE] = (Path(private) / _EVIDENCE).read_bytes()
+                    (Path(private) / _EVIDENCE).unlink()
+                except (RejectedError, OSError) as problem:
+                    if isinstance(problem, OSError) and problem.errno != errno.ELOOP:
+                        raise
+                    beside = (*beside, _("{name}: no file of at most {limit:,} bytes").format(
+                        name=_EVIDENCE, limit=_EVIDENCE_BYTES
+                    ))  # fmt: skip
             taken = _unpacked(Path(private), Snapshots(snapshots.root, snapshots.bounds, added))
         return dataclasses.replace(taken, left_out=(*taken.left_out, *beside))
     packed = tuple(
