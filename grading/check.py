@@ -12,7 +12,7 @@ from trtverify.fixtures.words.messages import _
 from .sandbox import box
 from .sandbox.limits import breach_word
 from .sandbox.untrusted_text import escaped, shortened
-from .suite import Lines, Suite, job
+from .suite import HIDDEN, Lines, Suite, job
 
 _VERDICTS = frozenset({"passed", "failed", "inconclusive", "not gradable"})
 _MESSAGE = 4000
@@ -52,10 +52,11 @@ def check(
     started: Callable[[str], None],
     checked: Callable[[Checked], None],
 ) -> Ended:
-    """Run tests on a snapshot.
+    """Run tests on a snapshot: the visible ones, then in a sandbox of their own the hidden ones.
 
     The tests parse what a student made with native code (ONNX Runtime, protobuf). Should a parser be
-    turned against them, it can speak for this submission alone, and only in the words allowed here.
+    turned against them, it can speak for this submission alone, and only in the words allowed here. In
+    the first sandbox it finds no hidden test to read, and a verdict on one is not heard from there.
 
     Args:
         suite: the trusted tests.
@@ -63,6 +64,22 @@ def check(
         tests: node ids to run.
         started, checked: called as tests begin and as verdicts fall, at most once for each test.
     """
+    ended = Ended(True)
+    for hidden in (False, True):
+        some = [test for test in tests if test.startswith(f"{HIDDEN}/") == hidden]
+        if some and ended.finished:
+            ended = _run(suite, submission, some, hidden, started, checked)
+    return ended
+
+
+def _run(
+    suite: Suite,
+    submission: Path,
+    tests: Sequence[str],
+    hidden: bool,
+    started: Callable[[str], None],
+    checked: Callable[[Checked], None],
+) -> Ended:
     waiting = dict.fromkeys(tests)
     running: list[str] = []
     finished: list[int] = []
@@ -93,7 +110,10 @@ def check(
         elif kind == "finished":
             finished.append(int(str(event["exitstatus"])))
 
-    with job([], list(tests)) as folder, box.ran(suite.spec(folder, submission=submission), receive) as outcome:
+    with (
+        job([], list(tests)) as folder,
+        box.ran(suite.spec(folder, submission=submission, hidden=hidden), receive) as outcome,
+    ):
         during = running[0] if running else None
         if outcome.killed_outside:
             return Ended(False, during, _("the sandbox was killed from outside"), outside=True)

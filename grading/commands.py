@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,20 +14,22 @@ from trtverify.fixtures.words import messages
 from trtverify.fixtures.words.columns import in_words, padded, verdict_word
 from trtverify.fixtures.words.messages import _
 
-from . import exports, grade, pool, rubric
+from . import arguments, exports, grade, pool, rubric
 from .sandbox import selftest
 from .sandbox.launch import SandboxUnavailableError
+from .sandbox.untrusted_text import escaped
 from .session import Session, Settings
 from .store import PENDING, Store, StoreError
 from .suite import LABS, REPOSITORY, SuiteError
+from .taking import codes, layouts, roster
 
 _DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run a command; its exit status: 0 done, 1 results are missing, 2 misused, 3 no sandbox, 130 interrupted."""
-    messages.use_language(messages.asked(sys.argv[1:] if arguments is None else arguments))
-    options = _parser().parse_args(arguments)
+    messages.use_language(messages.asked(sys.argv[1:] if words is None else words))
+    options = _parser().parse_args(words)
     try:
         status: int = options.command(options)
     except SandboxUnavailableError as problem:
@@ -47,15 +50,57 @@ def _run(options: argparse.Namespace) -> int:
         submissions=str(options.submissions.resolve()),
         suite=str(options.suite.resolve()),
         labs=options.labs,
-        rubric=str(options.rubric.resolve()),
+        rubric=_rubric(options),
         hidden=None if options.hidden_tests is None else str(options.hidden_tests.resolve()),
         photos=None if options.photos is None else str(options.photos.resolve()),
         cifar10=None if options.cifar10 is None else str(options.cifar10.resolve()),
         gpu=options.gpu,
         pytest_options=tuple(options.pytest_option),
         language=messages.language(),
+        total=None if options.scale is None else str(options.scale),
+        submitted=None if options.submitted is None else options.submitted.isoformat(),
+        roster=None if options.roster is None else str(options.roster.resolve()),
+        challenge=None if options.challenge is None else str(options.challenge.resolve()),
     )
+    if options.gradescope is not None:
+        settings = _as_gradescope(settings, options.gradescope)
     return _grade(Session.begun(options.out, settings), options)
+
+
+def _rubric(options: argparse.Namespace) -> str:
+    """The rubric that was given, else that of the tests; "" for tests that have none."""
+    given = options.rubric or next(
+        filter(Path.is_file, (options.suite / p for p in ("grading/rubric.toml", "rubric.toml"))), None
+    )
+    return "" if given is None else str(given.resolve())
+
+
+def _as_gradescope(settings: Settings, metadata: Path) -> Settings:
+    """When the one submission came, when it was due and what it is worth, as Gradescope says beside it."""
+    try:
+        said = layouts.assignment(metadata)
+    except layouts.LayoutError as problem:
+        raise StoreError(str(problem)) from problem
+    return dataclasses.replace(
+        settings,
+        submitted=settings.submitted or said.submitted.isoformat(),
+        submitted_by="given" if settings.submitted else "gradescope",
+        due=None if said.due is None else said.due.isoformat(),
+        total=settings.total or (None if said.total is None else str(said.total)),
+    )
+
+
+def _codes(options: argparse.Namespace) -> int:
+    """Print students' codes, one a line: for a roster by its lines, else for the names that were given."""
+    try:
+        key = codes.secret(options.challenge)
+        people = [] if options.roster is None else roster.load(options.roster)
+    except (codes.SecretError, roster.RosterError) as problem:
+        raise StoreError(str(problem)) from problem
+    named = [(person.name or codes.identity("", person), codes.identity("", person)) for person in people]
+    for name, who in (*named, *((student, codes.identity(student, None)) for student in options.students)):
+        print(f"{codes.code(key, who)}  {escaped(name)}")
+    return _DONE
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -78,6 +123,8 @@ def _no_submission(student: str, out: Path) -> StoreError:
 
 def _grade(session: Session, options: argparse.Namespace) -> int:
     with contextlib.closing(session.store):
+        for said in session.said:
+            print(_("note: {note}").format(note=said), file=sys.stderr)
         selftest.require_walls()
         session.run(options.workers, options.scheduler)
         _pages(grade.grades(session.store, session.rubric), session.out)
@@ -140,8 +187,10 @@ def _show(options: argparse.Namespace) -> int:
     (result,) = found
     total = _("{earned} of {possible} points").format(earned=result.earned, possible=result.possible)
     print(f"{result.student}: {total}")
-    if result.penalty:
-        print("  " + _("late: -{points}").format(points=result.penalty))
+    if result.submitted:
+        print("  " + result.submitted)
+    for taken in result.deductions:
+        print(f"  {taken.lab or _('other checks')}: {taken.name}: -{taken.points} {taken.message}".rstrip())
     for note in result.notes:
         print("  " + _("note: {note}").format(note=note))
     for row in result.rows:
@@ -176,43 +225,6 @@ def _selftest(_options: argparse.Namespace) -> int:
     return _UNSAFE if selftest.main() else _DONE
 
 
-def _labs(value: str) -> tuple[str, ...]:
-    labs = tuple(dict.fromkeys(value.split(",")))
-    if unknown := [lab for lab in labs if lab not in LABS]:
-        raise argparse.ArgumentTypeError(
-            _("expected some of {labs}, found {found}").format(labs=",".join(LABS), found=",".join(unknown))
-        )
-    return labs
-
-
-def _folder(value: str) -> Path:
-    path = Path(value)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(_("{path}: no such directory").format(path=value))
-    return path
-
-
-def _file(value: str) -> Path:
-    path = Path(value)
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(_("{path}: no such file").format(path=value))
-    return path
-
-
-def _address(value: str) -> str:
-    protocol, _separator, place = value.partition("://")
-    if protocol not in ("tcp", "tls") or not place.rpartition(":")[2].isdigit():
-        said = _("expected tcp://HOST:PORT or tls://HOST:PORT, found {found}").format(found=value)
-        raise argparse.ArgumentTypeError(said)
-    return value
-
-
-def _count(value: str) -> int:
-    if not value.isdigit() or not 1 <= int(value) <= 1000:
-        raise argparse.ArgumentTypeError(_("expected a number from 1 to 1000, found {value}").format(value=value))
-    return int(value)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trtverify grading",
@@ -226,24 +238,39 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help=_("grade a class"))
     run.add_argument(
-        "submissions", type=_folder, metavar="SUBMISSIONS", help=_("folder of students' folders and archives")
+        "submissions", type=arguments.folder, metavar="SUBMISSIONS", help=_("folder of students' folders and archives")
     )
     _out(run)
     run.add_argument(
-        "--labs", type=_labs, default=LABS, metavar="lab1,lab4", help=_("grade these labs only (default: all five)")
+        "--labs",
+        type=arguments.labs,
+        default=LABS,
+        metavar="lab1,lab4",
+        help=_("grade these labs only (default: all five)"),
     )
     _workers(run)
     run.add_argument(
-        "--rubric", type=_file, default=rubric.DEFAULT, help=_("weights, deadlines, hints (default: %(default)s)")
+        "--rubric", type=arguments.file, help=_("weights, deadlines, gates, hints (default: rubric.toml of the tests)")
     )
     run.add_argument(
-        "--hidden-tests", type=_folder, metavar="DIR", help=_("your own tests; students see neither name nor text")
+        "--hidden-tests",
+        type=arguments.folder,
+        metavar="DIR",
+        help=_("your own tests; students see neither name nor text"),
     )
-    run.add_argument("--photos", type=_folder, metavar="DIR", help=_("real photographs to compare and calibrate with"))
-    run.add_argument("--cifar10", type=_folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*"))
+    run.add_argument(
+        "--photos", type=arguments.folder, metavar="DIR", help=_("real photographs to compare and calibrate with")
+    )
+    run.add_argument(
+        "--cifar10", type=arguments.folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*")
+    )
     run.add_argument("--gpu", action="store_true", help=_("let the sandboxes use this machine's GPU"))
     run.add_argument(
-        "--suite", type=_folder, default=REPOSITORY, metavar="DIR", help=_("the tests (default: this repository's)")
+        "--suite",
+        type=arguments.folder,
+        default=REPOSITORY,
+        metavar="DIR",
+        help=_("the tests (default: this repository's)"),
     )
     run.add_argument(
         *("--pytest-option",),
@@ -252,7 +279,47 @@ def _parser() -> argparse.ArgumentParser:
         metavar="=OPT",
         help=_("pass an option to pytest; repeatable"),
     )
+    run.add_argument(
+        *("--scale",),
+        type=arguments.points,
+        metavar="N",
+        help=_("what all labs together are worth, whatever their tests' points (default: the rubric's total)"),
+    )
+    run.add_argument(
+        "--roster",
+        type=arguments.file,
+        metavar="FILE",
+        help=_("class list (CSV) of a platform: whose each submission is"),
+    )
+    run.add_argument(
+        "--submitted",
+        type=arguments.moment,
+        metavar="TIME",
+        help=_("when everything was handed in, as 2026-12-01T20:00+08:00"),
+    )
+    run.add_argument(
+        *("--gradescope",),
+        type=arguments.file,
+        metavar="FILE",
+        help=_("Gradescope's submission_metadata.json: time, due date and total points of the one submission"),
+    )
+    run.add_argument(
+        *("--challenge",),
+        type=arguments.file,
+        metavar="FILE",
+        help=_("the class's secret: evidence must answer to its student's code, see `codes`"),
+    )
     run.set_defaults(command=_run)
+
+    listing = commands.add_parser("codes", help=_("print each student's code, for pytest --evidence --challenge=CODE"))
+    listing.add_argument("students", nargs="*", metavar="STUDENT", help=_("as their folders are called"))
+    listing.add_argument(
+        "--challenge", type=arguments.file, required=True, metavar="FILE", help=_("the class's secret")
+    )
+    listing.add_argument(
+        "--roster", type=arguments.file, metavar="FILE", help=_("class list (CSV): a code for every line")
+    )
+    listing.set_defaults(command=_codes)
 
     resume = commands.add_parser("resume", help=_("go on after an interruption"))
     _out(resume)
@@ -289,7 +356,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("selftest", help=_("try to break each wall of the sandbox, and say which hold"))
     check.set_defaults(command=_selftest)
-    for command in (run, resume, status, show, export, regrade, check):
+    for command in (run, listing, resume, status, show, export, regrade, check):
         command.add_argument("--lang", choices=messages.LANGUAGES, help=_("the language (default: the locale's)"))
     return parser
 
@@ -301,11 +368,11 @@ def _out(parser: argparse.ArgumentParser) -> None:
 def _workers(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help=_("submissions graded at a time (default: 1)")
+        "--workers", type=arguments.count, default=1, metavar="N", help=_("submissions graded at a time (default: 1)")
     )
     where.add_argument(
         *("--scheduler",),
-        type=_address,
+        type=arguments.address,
         metavar="tcp://HOST:PORT",
         help=_("grade on the workers of this Dask scheduler (tcp:// or tls://) instead of on this machine"),
     )

@@ -6,6 +6,7 @@ and the descriptor it writes to is passed on to no child.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import time
@@ -21,6 +22,7 @@ _LABS = tuple(f"lab{number}" for number in range(1, 6))
 # Which verdict stands when the phases of one test disagree: a failing teardown spoils a pass.
 _WEIGHT = {Verdict.PASSED: 0, Verdict.INCONCLUSIVE: 1, Verdict.NOT_GRADABLE: 2, Verdict.FAILED: 3}
 _MESSAGE = 20_000
+_TITLE = 160
 HIDDEN = "hidden/"  # where the teacher's own tests lie in the frozen suite
 
 
@@ -41,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _lab(item: pytest.Item) -> str:
     return next((lab for lab in _LABS if item.get_closest_marker(lab) is not None), "")
+
+
+def _title(item: pytest.Item) -> str:
+    """The first sentence of the test's docstring, on one line."""
+    said = inspect.getdoc(getattr(item, "function", None)) or ""
+    return " ".join(said.partition("\n\n")[0].split()).removesuffix(".")[:_TITLE]
 
 
 class _Sender:
@@ -77,7 +85,8 @@ class _Sender:
                 marker = item.get_closest_marker("points")
                 points = float(marker.args[0]) if marker is not None and marker.args else 1.0
                 hidden = item.nodeid.startswith(HIDDEN)
-                self._send(event="test", test=item.nodeid, lab=_lab(item), points=points, hidden=hidden)
+                said = {"test": item.nodeid, "lab": _lab(item), "title": _title(item)}
+                self._send(event="test", points=points, hidden=hidden, **said)
         self._send(event="collected", count=len(session.items))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -1,11 +1,12 @@
-"""The teacher's rubric: one TOML file of weights, deadlines, visibility, hints, and bounds."""
+"""Reading the teacher's rubric: one TOML file, every key and type checked by name."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import fnmatch
+import math
 import sys
+import typing
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -13,82 +14,20 @@ from typing import Any
 
 from trtverify.fixtures.words.messages import _
 
+from .rules import OTHER, VISIBILITIES, Gate, Late, Rubric, RubricError, Rule
 from .sandbox.limits import Limits
+from .suite import LABS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+__all__ = ["DEFAULT", "Late", "Rubric", "RubricError", "Rule", "load"]
+
 DEFAULT = Path(__file__).with_name("rubric.toml")
-VISIBILITIES = ("visible", "hidden", "after_due_date", "after_published")
-
-
-class RubricError(ValueError):
-    """The rubric cannot be understood; the message names the key."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """What holds for the tests whose node id matches a pattern (as in a shell: * and ?)."""
-
-    match: str
-    points: Decimal | None = None
-    visibility: str | None = None
-    hint: str | None = None
-    resource: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Late:
-    """What lateness costs: a share of what was earned for each day begun, up to a share."""
-
-    per_day: Decimal = Decimal(0)
-    at_most: Decimal = Decimal(1)
-    grace_minutes: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Rubric:
-    """The whole rubric. Later rules win over earlier ones, key by key."""
-
-    weights: Mapping[str, Decimal] = dataclasses.field(default_factory=dict)
-    deadlines: Mapping[str, datetime.datetime] = dataclasses.field(default_factory=dict)
-    late: Late = Late()
-    rules: tuple[Rule, ...] = ()
-    resources: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    submitted: Mapping[str, datetime.datetime] = dataclasses.field(default_factory=dict)
-    test_limits: Limits = dataclasses.field(default_factory=Limits)
-    script_limits: Limits = dataclasses.field(default_factory=Limits)
-    script_arguments: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-
-    def rule(self, test: str, hidden: bool) -> Rule:
-        """What holds for one test."""
-        found: dict[str, Any] = {"visibility": "hidden" if hidden else "visible"}
-        for rule in self.rules:
-            if fnmatch.fnmatchcase(test, f"*{rule.match}"):
-                given = dataclasses.asdict(rule)
-                found.update({key: value for key, value in given.items() if value is not None})
-        return Rule(**{**found, "match": test})
-
-    def resource(self, test: str, lab: str, otherwise: str | None) -> str | None:
-        """What a test needs beside a processor, such as "GPU"; `otherwise` where the rubric says nothing of it."""
-        found = self.resources.get(lab, otherwise)
-        for rule in self.rules:
-            if rule.resource is not None and fnmatch.fnmatchcase(test, f"*{rule.match}"):
-                found = rule.resource
-        return found or None
-
-    def penalty(self, lab: str, submitted: datetime.datetime) -> Decimal:
-        """The share of this lab's points that lateness takes, 0 to 1."""
-        deadline = self.deadlines.get(lab)
-        if deadline is None:
-            return Decimal(0)
-        over = submitted - deadline - datetime.timedelta(minutes=self.late.grace_minutes)
-        if over <= datetime.timedelta(0):
-            return Decimal(0)
-        days = -(-over // datetime.timedelta(days=1))
-        return min(self.late.per_day * days, self.late.at_most)
+_SECTIONS = {"total", "labs", "late", "tests", "submitted", "limits", "scripts"}
+_LAB = {"weight", "deadline", "resource", "gates", "files"}
 
 
 def load(path: Path) -> Rubric:
@@ -100,51 +39,100 @@ def load(path: Path) -> Rubric:
     try:
         with path.open("rb") as file:
             table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as problem:
+    except (OSError, ValueError) as problem:  # what is no UTF-8 is a ValueError too
         raise RubricError(f"{path}: {problem}") from problem
-    _only(table, {"labs", "late", "tests", "submitted", "limits", "scripts"}, path, "")
-    weights, deadlines, resources = {}, {}, {}
-    for lab, given in _table(table, "labs", path).items():
-        _only(given, {"weight", "deadline", "resource"}, path, f"labs.{lab}.")
-        weights[lab] = _number(given.get("weight", 1), path, f"labs.{lab}.weight")
-        if "deadline" in given:
-            deadlines[lab] = _time(given["deadline"], path, f"labs.{lab}.deadline")
-        if "resource" in given:
-            resources[lab] = _resource(given["resource"], path, f"labs.{lab}.resource")
+    _only(table, _SECTIONS, path, "")
+    labs = {lab: _lab(given, path, f"labs.{lab}") for lab, given in _table(table, "labs", path).items()}
+    _only(labs, {*LABS, OTHER}, path, "labs.")
+    if "gates" in labs.get(OTHER, {}):
+        raise RubricError(
+            _("{file}: {key} is unknown here; gates are a lab's").format(file=path, key="labs.other.gates")
+        )
     late = _table(table, "late", path)
     _only(late, {"per_day", "at_most", "grace_minutes"}, path, "late.")
     limits = _table(table, "limits", path)
     _only(limits, {"tests", "scripts"}, path, "limits.")
+    scripts = _table(table, "scripts", path)
+    _only(scripts, set(LABS), path, "scripts.")
     return Rubric(
-        weights=weights,
-        deadlines=deadlines,
+        total=_total(table["total"], path) if "total" in table else None,
+        weights=_of(labs, "weight"),
+        deadlines=_of(labs, "deadline"),
+        gates=_of(labs, "gates"),
+        files=_of(labs, "files"),
+        resources=_of(labs, "resource"),
         late=Late(
             per_day=_share(late.get("per_day", 0), path, "late.per_day"),
             at_most=_share(late.get("at_most", 1), path, "late.at_most"),
             grace_minutes=float(_number(late.get("grace_minutes", 0), path, "late.grace_minutes")),
         ),
-        rules=tuple(_rule(rule, path, number) for number, rule in enumerate(table.get("tests", []), 1)),
-        resources=resources,
+        rules=tuple(_rule(rule, path, n) for n, rule in enumerate(_list(table.get("tests", []), path, "tests"), 1)),
         submitted={
             student: _time(when, path, f"submitted.{student}")
             for student, when in _table(table, "submitted", path).items()
         },
         test_limits=_limits(limits.get("tests", {}), path, "limits.tests"),
         script_limits=_limits(limits.get("scripts", {}), path, "limits.scripts"),
-        script_arguments={
-            lab: _words(words, path, f"scripts.{lab}") for lab, words in _table(table, "scripts", path).items()
-        },
+        script_arguments={lab: _words(words, path, f"scripts.{lab}") for lab, words in scripts.items()},
     )
 
 
-def _rule(given: Any, path: Path, number: int) -> Rule:
-    where = f"tests (entry {number})"
-    if not isinstance(given, dict) or not isinstance(given.get("match"), str):
+def _lab(given: Any, path: Path, where: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise RubricError(
+            _("{file}: {key} should be a table, found {found!r}").format(file=path, key=where, found=given)
+        )
+    _only(given, _LAB, path, f"{where}.")
+    readers = {"weight": _number, "deadline": _time, "resource": _resource, "gates": _gates, "files": _words}
+    return {key: readers[key](value, path, f"{where}.{key}") for key, value in given.items()}
+
+
+def _of(labs: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, Any]:
+    return {lab: given[key] for lab, given in labs.items() if key in given}
+
+
+def _total(value: Any, path: Path) -> Decimal:
+    total = _number(value, path, "total")
+    if not total or total != round(total, 2):
+        raise RubricError(
+            _("{file}: {key} should be above 0, with two decimals at most, found {found!r}").format(
+                file=path, key="total", found=value
+            )
+        )
+    return total
+
+
+def _gates(value: Any, path: Path, where: str) -> tuple[Gate, ...]:
+    found = []
+    for number, given in enumerate(_list(value, path, where), 1):
+        entry = f"{where} (entry {number})"
+        match = _match(given, path, entry)
+        _only(given, {"match", "at_most"}, path, f"{entry}.")
+        found.append(Gate(match, _share(given.get("at_most", 0), path, f"{entry}.at_most")))
+    return tuple(found)
+
+
+def _match(given: Any, path: Path, where: str) -> str:
+    if not isinstance(given, dict) or not isinstance(given.get("match"), str) or not given["match"]:
         raise RubricError(
             _('{file}: {key} needs `match`, a pattern of node ids such as "test_lab1*::test_parity*"').format(
                 file=path, key=where
             )
         )
+    return str(given["match"])
+
+
+def _list(value: Any, path: Path, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise RubricError(
+            _("{file}: {key} should be a list of tables, found {found!r}").format(file=path, key=where, found=value)
+        )
+    return value
+
+
+def _rule(given: Any, path: Path, number: int) -> Rule:
+    where = f"tests (entry {number})"
+    match = _match(given, path, where)
     _only(given, {"match", "points", "visibility", "hint", "resource"}, path, f"{where}.")
     visibility, hint = given.get("visibility"), given.get("hint")
     if visibility not in (None, *VISIBILITIES):
@@ -159,7 +147,7 @@ def _rule(given: Any, path: Path, number: int) -> Rule:
         )
     points = _number(given["points"], path, f"{where}.points") if "points" in given else None
     resource = _resource(given["resource"], path, f"{where}.resource") if "resource" in given else None
-    return Rule(given["match"], points, visibility, hint, resource)
+    return Rule(match, points, visibility, hint, resource)
 
 
 def _only(given: Mapping[str, Any], known: set[str], path: Path, where: str) -> None:
@@ -220,7 +208,17 @@ def _limits(given: Any, path: Path, where: str) -> Limits:
         raise RubricError(
             _("{file}: {key} should be a table, found {found!r}").format(file=path, key=where, found=given)
         )
+    kinds = typing.get_type_hints(Limits)
     _only(given, {field.name for field in dataclasses.fields(Limits)}, path, f"{where}.")
+    for key, value in given.items():
+        whole = kinds[key] is int
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not math.isfinite(value):
+            kind = _("a whole number") if whole else _("a number")
+            raise RubricError(
+                _("{file}: {key} should be {kind}, found {found!r}").format(
+                    file=path, key=f"{where}.{key}", kind=kind, found=value
+                )
+            )
     try:
         return Limits(**given)
     except (TypeError, ValueError) as problem:

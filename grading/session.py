@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 from tqdm import tqdm
 
 from trtverify.fixtures.words.messages import _
 
-from . import pool, suite
+from . import pool, pupils, suite
 from .farm import cluster
 from .rubric import Rubric, load
 from .run import Grader
-from .sandbox.untrusted_text import escaped
-from .store import Store, StoreError, Student
+from .store import Store, StoreError
 from .suite import Suite
-from .taking.archives import SUFFIXES, student_of
 from .taking.scripts import ScriptOptions
 from .work import Workshop
 
@@ -41,6 +40,16 @@ class Settings:
     pytest_options: tuple[str, ...] = ()
     language: str = "en"
     """Of the verdicts' messages and the notes, which are kept as they were said."""
+    total: str | None = None
+    """What all labs are worth together, instead of the rubric's total."""
+    submitted: str | None = None
+    """When everything was handed in, ISO 8601, instead of what the files say; `submitted_by` says who knows."""
+    submitted_by: str = "given"
+    due: str | None = None
+    """When labs are due that the rubric has no deadline for, ISO 8601."""
+    roster: str | None = None
+    challenge: str | None = None
+    """The file of the secret that students' codes are drawn from."""
 
 
 class Session:
@@ -50,7 +59,9 @@ class Session:
         self.out = out
         self.store = store
         self.settings = settings
-        self.rubric: Rubric = load(Path(settings.rubric))
+        self.rubric = _rubric(settings)
+        self.said: tuple[str, ...] = ()
+        """What the teacher should know of the class before it is graded."""
         self.suite = _suite(settings, frozen, self.rubric)
 
     @classmethod
@@ -62,7 +73,10 @@ class Session:
             SuiteError: the tests cannot be collected.
             RubricError: the rubric is wrong.
         """
-        students = list(_students(Path(settings.submissions)))
+        handed_in = pupils.listed(
+            Path(settings.submissions), settings.roster, settings.submitted, settings.submitted_by
+        )
+        students = handed_in.students
         if not students:
             raise StoreError(
                 _("{folder} holds no submission: one folder or archive for each student").format(
@@ -79,9 +93,19 @@ class Session:
             except OSError as problem:
                 raise StoreError(f"{out}: {problem}") from problem
             session = cls(out, store, settings, frozen)
-            tests = suite.collect(session.suite, settings.labs)
-            kept = {"settings": json.dumps(dataclasses.asdict(settings)), "frozen": frozen.name}
+            every = suite.collected(session.suite, suite.LABS)
+            session.rubric.check([test for test, _title in every])
+            tests = [test for test, _title in every if test.lab in settings.labs or test.hidden]
+            if not tests:
+                raise suite.SuiteError(_("the suite has no test of {labs}").format(labs=", ".join(settings.labs)))
+            kept = {
+                "settings": json.dumps(dataclasses.asdict(settings)),
+                "frozen": frozen.name,
+                "titles": json.dumps({test.test: {"title": title} for test, title in every if not test.hidden}),
+                "people": json.dumps(handed_in.people),
+            }
             store.expect(students, tests, kept)
+            session.said = (*handed_in.said, *handed_in.unknown(session.rubric.submitted))
             stack.pop_all()
         return session
 
@@ -108,7 +132,8 @@ class Session:
         rows = len(self.store.results())
         pending = len(self.store.pending())
         snapshots = (self.out / "snapshots").resolve()
-        workshop = Workshop(snapshots, self.suite, self.settings.labs, _scripts(self.settings, self.rubric))
+        codes = pupils.codes_of(self.store, self.settings.challenge)
+        workshop = Workshop(snapshots, self.suite, self.settings.labs, _scripts(self.settings, self.rubric), codes)
         tqdm.monitor_interval = 0  # its thread would outlive the bar
         with (
             tqdm(total=rows, initial=rows - pending, unit="check", disable=not sys.stderr.isatty()) as bar,
@@ -128,6 +153,17 @@ class Session:
         return {test: resource for test, resource in needed.items() if resource is not None}
 
 
+def _rubric(settings: Settings) -> Rubric:
+    """The rubric's file, and what the command line says beside it."""
+    rubric = load(Path(settings.rubric)) if settings.rubric else Rubric()
+    if settings.total is not None:
+        rubric = dataclasses.replace(rubric, total=Decimal(settings.total))
+    if settings.due is not None:
+        due = datetime.datetime.fromisoformat(settings.due)
+        rubric = dataclasses.replace(rubric, deadlines={**dict.fromkeys(suite.LABS, due), **rubric.deadlines})
+    return rubric
+
+
 def _suite(settings: Settings, frozen: Path, rubric: Rubric) -> Suite:
     shown = _data(settings)
     options = tuple(f"--{inside.strip('/')}={inside}" for inside in shown.values())
@@ -145,22 +181,3 @@ def _scripts(settings: Settings, rubric: Rubric) -> ScriptOptions:
 def _data(settings: Settings) -> dict[Path, str]:
     given = (("/photos", settings.photos), ("/cifar10", settings.cifar10))
     return {Path(folder): inside for inside, folder in given if folder is not None}
-
-
-def _students(submissions: Path) -> Iterator[Student]:
-    """One student for each folder or archive; anything else in the folder is the teacher's own."""
-    seen: dict[str, str] = {}
-    for path in sorted(submissions.iterdir()):
-        if path.name.startswith(".") or not (
-            path.is_symlink() or path.is_dir() or path.name.lower().endswith(SUFFIXES)
-        ):
-            continue
-        name = escaped(student_of(path))
-        if name in seen:
-            raise StoreError(
-                _("{one} and {other} are both of {student}: leave one of them in {folder}").format(
-                    one=seen[name], other=path.name, student=name, folder=submissions
-                )
-            )
-        seen[name] = path.name
-        yield Student(name, str(path), path.lstat().st_mtime)

@@ -24,6 +24,7 @@ from .store import Expected
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LABS = tuple(f"lab{number}" for number in range(1, 6))
+HIDDEN = "hidden"
 _TRUSTED = "/trusted"
 _PARTS = ("conftest.py", "pytest.ini", "tests")
 # The suite's own code, from `root` where that is a whole checkout, else this program's: tests alone stand on it too.
@@ -45,7 +46,7 @@ class Suite:
     """A frozen suite.
 
     Attributes:
-        folder: holds `suite/`, in it perhaps `hidden/`.
+        folder: holds `suite/`, and perhaps `hidden/`, which only its own runs see.
         digest: sha256 over names and contents; verdicts are kept with it.
         shown: folders that the tests need beside the submission, such as photographs → where they appear.
         options: pytest options, the teacher's own last.
@@ -62,18 +63,26 @@ class Suite:
     gpu: bool = False
     language: str = "en"
 
-    def spec(self, job: Path, *, submission: Path | None) -> Spec:
-        """The sandbox in which the tests look at a submission; without one they are only collected."""
+    def spec(self, job: Path, *, submission: Path | None, hidden: bool = False) -> Spec:
+        """The sandbox in which the tests look at a submission; without one they are only collected.
+
+        Args:
+            hidden: run the teacher's hidden tests and no others. Without it, their source is not in the sandbox.
+        """
         command = [sys.executable, "-m", "pytest", f"--rootdir={_TRUSTED}/suite", f"--confcutdir={_TRUSTED}/suite"]
         command += ["-c", f"{_TRUSTED}/suite/pytest.ini", "-p", "no:cacheprovider", "-q"]
         command += [word for plugin in _PLUGINS for word in ("-p", plugin)]
         command += [f"--grading-fd={CHANNEL}", "--grading-job=/job/job.json", "--suite-cache=/sandbox/work/cache"]
         # "=" matters: pytest reads the conftest.py of any folder that stands as a word of its own.
         command.append("--collect-only" if submission is None else "--submission=/submission")
-        command += [*self.options, "tests"]
-        if (self.folder / "suite" / "hidden").is_dir():
-            command.append("hidden")
-        shown = {self.folder: _TRUSTED, job: "/job", **self.shown}
+        secret = self.folder / HIDDEN
+        shown = {self.folder / "suite": f"{_TRUSTED}/suite", job: "/job", **self.shown}
+        command += self.options
+        if submission is None or not hidden:
+            command.append("tests")
+        if secret.is_dir() and (submission is None or hidden):
+            command.append(HIDDEN)
+            shown[secret] = f"{_TRUSTED}/suite/{HIDDEN}"
         return Spec(
             # pytest takes node ids and settings from the folder it starts in.
             ["sh", "-c", f'cd {_TRUSTED}/suite && exec "$@"', "sh", *command],
@@ -114,9 +123,11 @@ def freeze(root: Path, hidden: Path | None, into: Path) -> tuple[Path, str]:
                 _copy(REPOSITORY / name, copy / "suite" / "trtverify" / name)
         _copy(REPOSITORY / "grading", copy / "suite" / "grading")
         if hidden is not None:
-            _copy(hidden, copy / "suite" / "hidden")
+            _copy(hidden, copy / HIDDEN)
             # A package, so that its files may have the names of the suite's own.
-            (copy / "suite" / "hidden" / "__init__.py").touch()
+            (copy / HIDDEN / "__init__.py").touch()
+            (copy / "suite" / HIDDEN).mkdir()  # where it is shown; only files are sent to other machines
+            (copy / "suite" / HIDDEN / "__init__.py").touch()
         digest = hashlib.sha256()
         for path in sorted(copy.rglob("*")):
             if path.is_file():
@@ -140,7 +151,19 @@ def collect(suite: Suite, labs: Sequence[str]) -> list[Expected]:
     Raises:
         SuiteError: a file cannot be imported, or there is no test.
     """
-    tests: list[Expected] = []
+    tests = [test for test, _title in collected(suite, labs)]
+    if not tests:
+        raise SuiteError(_("the tests cannot be collected:") + "\n" + _("there are none"))
+    return tests
+
+
+def collected(suite: Suite, labs: Sequence[str]) -> list[tuple[Expected, str]]:
+    """The tests of some labs with what each says of itself in its first sentence, "" where it says nothing.
+
+    Raises:
+        SuiteError: a file cannot be imported, or there is no test.
+    """
+    tests: list[tuple[Expected, str]] = []
     errors: list[str] = []
     with job(labs, None) as folder:
         lines = Lines()
@@ -148,7 +171,8 @@ def collect(suite: Suite, labs: Sequence[str]) -> list[Expected]:
             ended = outcome
     for event in lines.events:
         if event["event"] == "test":
-            tests.append(Expected(event["test"], event["lab"], float(event["points"]), bool(event["hidden"])))
+            test = Expected(event["test"], event["lab"], float(event["points"]), bool(event["hidden"]))
+            tests.append((test, str(event["title"])))
         elif event["event"] == "error":
             errors.append(event["message"])
     if errors or not tests:

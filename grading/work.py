@@ -7,7 +7,7 @@ import dataclasses
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -19,7 +19,7 @@ from .check import Checked, Ended, check
 from .sandbox.launch import SandboxKilledError, SandboxUnavailableError
 from .sandbox.untrusted_text import escaped
 from .suite import Suite
-from .taking import archives, scripts
+from .taking import archives, codes, scripts
 from .taking.intake import RejectedError, Snapshot, Snapshots
 from .taking.scripts import ScriptOptions
 
@@ -96,6 +96,8 @@ class Workshop:
     suite: Suite
     labs: tuple[str, ...]
     scripts: ScriptOptions
+    codes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Student → the code that their evidence must answer to."""
 
     def do(self, unit: Unit, send: Callable[[Event], None]) -> None:
         """Do a unit; what happens is sent as it happens, `Taken`, `Ended` or `Stopped` last."""
@@ -115,7 +117,9 @@ class Workshop:
 
     def _take(self, unit: Take, send: Callable[[Event], None]) -> None:
         try:
-            snapshot = archives.take(unit.source, Snapshots(self.snapshots))
+            code = self.codes.get(unit.student)
+            added = {} if code is None else {codes.FILE: f"{code}\n".encode()}
+            snapshot = archives.take(unit.source, Snapshots(self.snapshots, added=added))
         except RejectedError as problem:
             send(
                 Taken(unit.student, None, (_("the submission could not be taken: {problem}").format(problem=problem),))

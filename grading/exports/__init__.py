@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..grade import Grade
-from . import autolab, csv_table, github_classroom, gradescope, junit, prairielearn
+from . import autolab, csv_table, github_classroom, gradebooks, gradescope, junit, prairielearn
 
 FORMATS: Mapping[str, Callable[[Sequence[Grade], Path], list[Path]]] = {
     "gradescope": gradescope.write,
@@ -14,5 +14,7 @@ FORMATS: Mapping[str, Callable[[Sequence[Grade], Path], list[Path]]] = {
     "autolab": autolab.write,
     "prairielearn": prairielearn.write,
     "junit": junit.write,
+    "canvas": gradebooks.canvas,
+    "moodle": gradebooks.moodle,
     "csv": csv_table.write,
 }

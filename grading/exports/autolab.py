@@ -13,7 +13,7 @@ from typing import Any
 
 from trtverify.fixtures.words.messages import _
 
-from ..grade import Grade
+from ..grade import HIDDEN, Grade, GradedRow
 from .files import each
 
 _OTHER = "other"
@@ -27,18 +27,25 @@ def write(results: Sequence[Grade], folder: Path) -> list[Path]:
 def _result(result: Grade) -> bytes:
     scores: dict[str, Decimal] = {}
     stages: dict[str, dict[str, Any]] = {}
-    for row in result.rows:
+    for row in result.shown:
         lab = row.lab or _OTHER
         scores[lab] = scores.get(lab, Decimal(0)) + row.earned
         stage = stages.setdefault(lab, {})
         if row.verdict in ("passed", "failed", "crash"):
             stage[row.name] = {"passed": row.verdict == "passed", "hint": row.message}
         else:
-            stage[row.name] = row.message or _("not graded")
-    for lab, cost in result.penalties.items():
-        scores[lab or _OTHER] -= cost
-        stages[lab or _OTHER][_("handed in late")] = _("-{points} points").format(points=cost)
+            stage[row.name] = row.message or _points(row)
+    for taken in result.deductions:
+        lab = taken.lab or _OTHER
+        scores[lab] -= taken.points
+        stages[lab][taken.name] = f"{_('-{points} points').format(points=taken.points)} {taken.message}".rstrip()
     feedback = {"_presentation": "semantic", "stages": list(stages), **stages}
     points = {"scores": {lab: float(score) for lab, score in scores.items()}}
     lines = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in (feedback, points))
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _points(row: GradedRow) -> str:
+    if row.verdict == HIDDEN:
+        return _("{earned} of {possible} points").format(earned=row.earned, possible=row.possible)
+    return _("not graded")

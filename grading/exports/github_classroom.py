@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trtverify.fixtures.words.messages import _
-
-from ..grade import Grade
+from ..grade import HIDDEN, Grade, GradedRow
 from .files import as_json, each
 
 
@@ -23,11 +21,11 @@ def write(results: Sequence[Grade], folder: Path) -> list[Path]:
 
 def _result(result: Grade) -> dict[str, Any]:
     # The reporter knows no "not graded", and counts every test that does not pass against the student.
-    graded = [row for row in result.rows if row.possible or row.verdict == "passed"]
+    graded = [row for row in result.shown if row.possible or row.verdict == "passed"]
     tests: list[dict[str, Any]] = [
         {
             "name": row.name,
-            "status": {"passed": "pass", "failed": "fail"}.get(row.verdict, "error"),
+            "status": _status(row),
             "score": float(row.earned),
             "message": row.message,
             "test_code": "",
@@ -37,9 +35,16 @@ def _result(result: Grade) -> dict[str, Any]:
         }
         for row in graded
     ]
-    if result.penalty:
-        late = {"name": _("handed in late"), "status": "fail", "score": -float(result.penalty), "message": _("late")}
-        tests.append({**late, "test_code": "", "filename": "", "line_no": 0, "duration": 0})
+    for taken in result.deductions:
+        name = f"{taken.lab}: {taken.name}".removeprefix(": ")
+        cost = {"name": name, "status": "fail", "score": -float(taken.points), "message": taken.message}
+        tests.append({**cost, "test_code": "", "filename": "", "line_no": 0, "duration": 0})
     statuses = {test["status"] for test in tests}
     status = next((worst for worst in ("error", "fail") if worst in statuses), "pass")
     return {"version": 1, "status": status, "max_score": float(result.possible), "tests": tests}
+
+
+def _status(row: GradedRow) -> str:
+    if row.verdict == HIDDEN:  # says no more than its points do
+        return "pass" if row.earned == row.possible else "fail"
+    return {"passed": "pass", "failed": "fail"}.get(row.verdict, "error")

@@ -41,10 +41,11 @@ def _result(result: Grade, characters: int) -> dict[str, Any]:
             "max_points": float(row.possible),
             "message": shortened(row.message, characters) if characters else "",
         }
-        for row in result.rows
+        for row in result.shown
     ]
-    if result.penalty:
-        tests.append({"name": _("handed in late"), "points": -float(result.penalty), "max_points": 0.0, "message": ""})
+    for taken in result.deductions:
+        name = f"{taken.lab}: {taken.name}".removeprefix(": ")
+        tests.append({"name": name, "points": -float(taken.points), "max_points": 0.0, "message": taken.message})
     notes = "\n".join(result.notes)
     if not result.possible:  # nothing was graded: no points won or lost, and no attempt used
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import tempfile
@@ -42,7 +43,8 @@ def _write(results: Sequence[Grade], folder: Path) -> None:
     created = datetime.datetime.now(datetime.timezone.utc)
     pupils = {file_name(result.student): Pupil(result) for result in results}
     for name, pupil in pupils.items():
-        text = page.render(environment, "student.html", style, student=pupil, created=created)
+        shown = Pupil(dataclasses.replace(pupil.result, rows=pupil.result.shown))
+        text = page.render(environment, "student.html", style, student=shown, created=created)
         page.write(text, folder / "students" / name)
     text = page.render(
         environment,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from trtverify.fixtures.words.messages import _
 
@@ -18,21 +21,20 @@ from ..sandbox.launch import WORK, SandboxKilledError, Spec
 from ..sandbox.limits import GIB, MIB, Limits, breach_word
 from ..sandbox.untrusted_text import escaped, shortened
 from .intake import Bounds, RejectedError, Snapshot, Snapshots, opened_folder
+from .layouts import SUFFIXES, files_of, student_of
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+__all__ = ["SUFFIXES", "student_of", "take"]
+
 _RATIO = 1000  # zeros compress 1:1030 with deflate; weights and photographs hardly at all
 _HERE = Path(__file__).resolve().parent
 # Folders that mean something in a submission. Any other folder that stands alone at the top is packaging.
 _OWN = frozenset({"lab1", "lab2", "lab3", "lab4", "lab5", "labs", "calibration_data"})
-
-
-def student_of(path: Path) -> str:
-    """The student that a folder or an archive is named for."""
-    name = path.name
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+# What the tests look at: a folder that holds one of these is a submission itself, whatever else lies in it.
+_WORK = (".onnx", ".npy", ".npz", ".json", ".cache", ".py")
+_EVIDENCE: Final = "evidence.zip"
+_EVIDENCE_BYTES: Final = 64 * MIB  # no evidence is read that is larger
+_CLONED: Final = "submission"  # where the template of a GitHub Classroom has the work
+_LOOK = 200
 
 
 def take(source: Path, snapshots: Snapshots) -> Snapshot:
@@ -42,10 +44,15 @@ def take(source: Path, snapshots: Snapshots) -> Snapshot:
         RejectedError: it is neither, or breaks the bounds; the message is for the student.
         SandboxUnavailableError: archives cannot be read here.
     """
+    if (files := files_of(source)) is not None:
+        with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as gathered:
+            _gather(files, Path(gathered), snapshots.bounds.total_bytes)
+            with opened_folder(Path(gathered)) as folder:
+                return _take(folder, snapshots, (), unpack=True)
     mode = source.lstat().st_mode
     if stat.S_ISDIR(mode):
         with opened_folder(source) as folder:
-            return _take(folder, snapshots, ())
+            return _take(folder, snapshots, (), unpack=True)
     if not stat.S_ISREG(mode):
         raise RejectedError(_("it is a link or a special file; hand in a folder or an archive"))
     if not source.name.lower().endswith(SUFFIXES):
@@ -70,7 +77,17 @@ def _copy(source: Path, target: Path, limit: int) -> None:
     target.chmod(0o444)
 
 
+def _gather(files: Mapping[str, Path], into: Path, limit: int) -> None:
+    """Copy what a student handed in file by file into one folder."""
+    for name, path in files.items():
+        if "/" in name or name in ("", ".", ".."):
+            raise RejectedError(_("a file's name is none: {name}").format(name=escaped(name)))
+        _copy(path, into / name, limit)
+        limit -= (into / name).stat().st_size
+
+
 def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
+    """Unpack `private`/archive in a sandbox, and take what was in it."""
     bounds: Bounds = snapshots.bounds
     told = json.dumps({**dataclasses.asdict(bounds), "ratio": _RATIO})
     private.chmod(0o755)
@@ -125,21 +142,56 @@ def _why(why: str, bounds: Bounds) -> str:
     }.get(why, _("left out"))
 
 
-def _take(folder: int, snapshots: Snapshots, notes: tuple[str, ...]) -> Snapshot:
-    """Take a folder; if a single folder is all that it holds, take that one instead."""
+def _take(
+    folder: int, snapshots: Snapshots, notes: tuple[str, ...], *, unpack: bool = False, deep: int = 3
+) -> Snapshot:
+    """Take a folder, without its packaging: a single folder, a clone's `submission`, or a single archive."""
     with os.scandir(folder) as entries:
-        found = [
-            entry for _number, entry in zip(range(20), entries, strict=False) if not entry.name.startswith((".", "__"))
-        ]
-    if len(found) == 1 and found[0].name not in _OWN and found[0].is_dir(follow_symlinks=False):
+        found = {
+            entry.name: entry.is_dir(follow_symlinks=False)
+            for _number, entry in zip(range(_LOOK), entries, strict=False)
+            if not entry.name.startswith((".", "__"))
+        }
+    work = any(name in _OWN or (not is_folder and name.lower().endswith(_WORK)) for name, is_folder in found.items())
+    inner = next(iter(found)) if len(found) == 1 else _CLONED
+    if not work and deep and found.get(inner, False):
         try:
-            inner = os.open(found[0].name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            inside = os.open(inner, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
         except OSError as problem:  # swapped since it was listed
             raise RejectedError(
                 _("its folder cannot be opened: {problem}").format(problem=problem.strerror)
             ) from problem
         try:
-            return snapshots.take(inner, notes)
+            return _take(inside, snapshots, notes, unpack=unpack, deep=deep - 1)
         finally:
-            os.close(inner)
-    return snapshots.take(folder, notes)
+            os.close(inside)
+    archives = [name for name, is_folder in found.items() if not is_folder and name.lower().endswith(SUFFIXES)]
+    archives = [name for name in archives if name != _EVIDENCE]
+    if unpack and not work and len(archives) == 1 and not any(found.values()):
+        here = Path(f"/proc/self/fd/{folder}")
+        beside = tuple(
+            _("{name}: lies beside the archive").format(name=shortened(escaped(name), 120))
+            for name in sorted(set(found) - {*archives, _EVIDENCE})
+        )
+        with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as private:
+            _copy(here / archives[0], Path(private) / "archive", snapshots.bounds.total_bytes)
+            added = dict(snapshots.added)
+            if _EVIDENCE in found:  # handed in beside the archive, it is taken with what was in it
+                try:
+                    _copy(here / _EVIDENCE, Path(private) / _EVIDENCE, _EVIDENCE_BYTES)
+                    added[_EVIDENCE] = (Path(private) / _EVIDENCE).read_bytes()
+                    (Path(private) / _EVIDENCE).unlink()
+                except (RejectedError, OSError) as problem:
+                    if isinstance(problem, OSError) and problem.errno != errno.ELOOP:
+                        raise
+                    beside = (*beside, _("{name}: no file of at most {limit:,} bytes").format(
+                        name=_EVIDENCE, limit=_EVIDENCE_BYTES
+                    ))  # fmt: skip
+            taken = _unpacked(Path(private), Snapshots(snapshots.root, snapshots.bounds, added))
+        return dataclasses.replace(taken, left_out=(*taken.left_out, *beside))
+    packed = tuple(
+        _("{name}: an archive beside other files is not unpacked").format(name=shortened(escaped(name), 120))
+        for name in sorted(archives)
+        if unpack
+    )
+    return snapshots.take(folder, (*notes, *packed))

@@ -22,6 +22,8 @@ _LITTER = frozenset({"__MACOSX", ".DS_Store", "__pycache__", ".git", ".ipynb_che
 # Engines are native code and are built again from the ONNX file; what torch and pickle write is a program.
 _ENGINES = frozenset({".engine", ".plan", ".trt"})
 _PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
+# Git LFS's specification: a pointer begins so, and is smaller than this.
+_POINTER, _POINTER_BYTES = b"version https://git-lfs.github.com/spec/v", 1024
 _BLOCK = 1 << 20
 _NOTES = 50
 
@@ -59,8 +61,10 @@ class Snapshot:
 class Snapshots:
     """A folder of snapshots, each under its digest, so that equal submissions are kept once."""
 
-    def __init__(self, root: Path, bounds: Bounds | None = None) -> None:
+    def __init__(self, root: Path, bounds: Bounds | None = None, added: Mapping[str, bytes] | None = None) -> None:
+        """`added`: files of the grader's own that are part of every snapshot, and of its digest."""
         self.root = root
+        self.added = dict(added or {})
         self.bounds = bounds or Bounds()
         root.mkdir(parents=True, exist_ok=True)
 
@@ -80,6 +84,7 @@ class Snapshots:
         taking.chmod(0o755)  # the sandbox's user must be able to read it, whatever the umask
         try:
             copy = _Copy(taking, self.bounds, list(left_out))
+            copy.add(self.added)
             copy.folder(folder, ())
             digest = copy.digest()
             final = self.root / digest
@@ -114,7 +119,7 @@ class _Copy:
     def folder(self, fd: int, names: tuple[str, ...]) -> None:
         """Copy the entries of an open folder. Names only: each is opened again relative to this descriptor."""
         for name in sorted(self._entries(fd)):
-            if name in _LITTER:
+            if name in _LITTER or (not names and name in self._files):
                 continue
             path = (*names, name)
             shown = shortened(escaped("/".join(path).encode(errors="surrogateescape")), 120)
@@ -130,6 +135,13 @@ class _Copy:
                 self._entry(entry, path, shown)
             finally:
                 os.close(entry)
+
+    def add(self, files: Mapping[str, bytes]) -> None:
+        """Put in files of the grader's own; a student's of the same name are left out."""
+        for name, content in files.items():
+            (self._into / name).write_bytes(content)
+            (self._into / name).chmod(0o444)
+            self._files[name] = hashlib.sha256(content).hexdigest()
 
     def digest(self) -> str:
         """sha256 over what was copied; the same for the same files in whatever order or container."""
@@ -199,6 +211,14 @@ class _Copy:
                     name=shown, file_bytes=self._bounds.file_bytes, total_bytes=self._bounds.total_bytes
                 )
             )
+        if copied <= _POINTER_BYTES and target.read_bytes().startswith(_POINTER):
+            target.unlink()
+            self.left_out.append(
+                _("{name}: a Git LFS pointer, not the file itself: `git lfs pull` in the clone brings it").format(
+                    name=shown
+                )
+            )
+            return
         target.chmod(0o444)
         self._bytes += copied
         self._files["/".join(path)] = content.hexdigest()

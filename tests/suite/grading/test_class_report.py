@@ -162,7 +162,9 @@ def test_a_students_page_keeps_secrets(tmp_path: Path, visibility: str, verdict:
     ann = dataclasses.replace(ANN, rows=(*ANN.rows, secret))
     class_pages.write([ann, Grade("zoe-secret", (), {}, ("zoe's note",), False)], tmp_path / "report")
     text = (tmp_path / "report" / "students" / "ann.html").read_text(encoding="utf-8")
-    assert "hidden check 1" in text
+    assert "hidden checks: 1" in text
+    assert "hidden check 1" not in text
+    assert "a few words" not in text
     for word in ("treasure", "zoe"):
         assert word not in text
 

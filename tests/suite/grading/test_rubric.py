@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trtverify.grading import grade, rubric
+from trtverify.grading import grade, rubric, rules
 from trtverify.grading.store import Expected, Store, Student
 
 DEADLINE = datetime.datetime(2026, 12, 1, 12, tzinfo=datetime.timezone.utc)
@@ -41,6 +41,7 @@ def test_the_default_rubric_loads_and_changes_nothing() -> None:
     default = rubric.load(rubric.DEFAULT)
     assert set(default.weights.values()) == {Decimal("1.0")}
     assert default.rules == ()
+    assert default.total is None
     assert default.test_limits.wall_seconds == 900
 
 
@@ -103,12 +104,92 @@ def test_points_weights_penalties_and_hints_reach_the_grade(tmp_path: Path) -> N
         ("[limits.tests]\nwalls = 1", "limits.tests.walls"),
         ("[scripts]\nlab4 = 'x'", "scripts.lab4"),
         ("[labs", "rubric.toml"),
+        ("total = 0", "total should be above 0"),
+        ("total = 1.234", "total should be above 0"),
+        ("total = 'x'", "total should be a number"),
+        ("[labs.lab6]\nweight = 1", "labs.lab6 is unknown"),
+        ("[labs]\nlab1 = 2", "labs.lab1 should be a table"),
+        ("labs = 1", "labs should be a table"),
+        ("tests = 'x'", "tests should be a list of tables"),
+        ("[tests]\nmatch = 'x'", "tests should be a list of tables"),
+        ("[[tests]]\nmatch = ''", "tests (entry 1) needs"),
+        ("[[tests]]\nmatch = 'x'\npoints = '3'", "tests (entry 1).points"),
+        ("[[tests]]\nmatch = 'x'\nhint = 3", "tests (entry 1).hint"),
+        ("[[tests]]\nmatch = 'x'\nworth = 3", "tests (entry 1).worth"),
+        ("[labs.lab1]\ngates = 'x'", "labs.lab1.gates should be a list"),
+        ("[labs.lab1]\ngates = [{ at_most = 1 }]", "labs.lab1.gates (entry 1) needs"),
+        ("[labs.lab1]\ngates = [{ match = 'x', at_most = 2 }]", "labs.lab1.gates (entry 1).at_most"),
+        ("[labs.lab1]\ngates = [{ match = 'x', most = 1 }]", "labs.lab1.gates (entry 1).most"),
+        ("[labs.other]\ngates = []", "labs.other"),
+        ("[labs.lab1]\nfiles = 'x'", "labs.lab1.files should be a list of texts"),
+        ("[labs.lab1]\ndeadline = 2026-12-01", "labs.lab1.deadline"),
+        ("[scripts]\nlab9 = []", "scripts.lab9 is unknown"),
+        ("[limits.tests]\nwall_seconds = '5'", "limits.tests.wall_seconds should be a number"),
+        ("[limits.tests]\nwall_seconds = inf", "limits.tests.wall_seconds should be a number"),
+        ("[limits.tests]\nprocesses = true", "limits.tests.processes should be a whole number"),
+        ("[limits.scripts]\nmemory_bytes = 1.5", "limits.scripts.memory_bytes should be a whole number"),
+        ("[late]\ngrace_minutes = nan", "late.grace_minutes"),
     ],
 )
 def test_a_wrong_rubric_is_refused_by_the_name_of_its_key(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(rubric.RubricError) as refusal:
         load(tmp_path, text)
     assert named in str(refusal.value)
+
+
+IDS = [
+    "tests/test_lab1_a.py::TestA::test_one[2]",
+    "tests/test_lab1_a.py::TestA::test_one[x-2]",
+    "hidden/test_h.py::test_h",
+]
+TESTS = [Expected(test, "lab1" if "lab1" in test else "", 1.0) for test in IDS]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("::test_one[2]", [0]),
+        ("::test_one[?]", [0]),
+        ("test_one*", [0, 1]),
+        ("test_one[*2]", [0, 1]),
+        ("[x-2]", [1]),
+        ("test_lab1_a.py::*", [0, 1]),
+        ("[!x]", []),
+        ("test_one", []),
+        ("hidden/*", [2]),
+    ],
+)
+def test_brackets_mean_themselves(pattern: str, found: list[int]) -> None:
+    assert [number for number, test in enumerate(IDS) if rules.matches(pattern, test)] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[tests]]\nmatch = 'test_one'", "tests (entry 1): 'test_one' matches no test; 'test_one*' would match"),
+        ("[[tests]]\nmatch = 'test_lab1_a.py::test_one[2]'", "'test_lab1_a.py::*test_one[2]' would match"),
+        ("[[tests]]\nmatch = 'test_two*'", "tests (entry 1): 'test_two*' matches no test"),
+        ("[labs.lab1]\ngates = [{ match = 'test_two' }]", "labs.lab1.gates (entry 1): 'test_two' matches no test"),
+        ("[labs.lab2]\ngates = [{ match = 'test_one*' }]", "labs.lab2.gates (entry 1): 'test_one*' matches no test"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(rubric.RubricError) as refusal:
+        load(tmp_path, text).check(TESTS)
+    assert said in str(refusal.value)
+    load(tmp_path, "[[tests]]\nmatch = 'test_one*'\n[labs.lab1]\ngates = [{ match = 'test_one[2]' }]").check(TESTS)
+
+
+def test_checks_of_no_lab_are_due_with_the_last(tmp_path: Path) -> None:
+    """Unless `other` has a deadline of its own; without any, never."""
+    text = "[labs.lab1]\ndeadline = 2026-12-01T12:00:00Z\n[labs.lab2]\ndeadline = 2026-12-08T12:00:00Z\n"
+    text += "[late]\nper_day = 0.1\n"
+    after = DEADLINE + datetime.timedelta(days=2, hours=1)
+    assert load(tmp_path, text).penalty("", after) == 0
+    assert load(tmp_path, text).penalty("", after + datetime.timedelta(days=6)) == Decimal("0.2")
+    own = text + "[labs.other]\ndeadline = 2026-12-01T12:00:00Z\n"
+    assert load(tmp_path, own).penalty("", after) == Decimal("0.3")
+    assert load(tmp_path, "").penalty("", after) == 0
 
 
 def test_a_rule_that_says_nothing_of_a_key_leaves_it(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def test_a_class_is_graded_each_on_its_own(a_class: Class) -> None:
     assert found["cyd"] == {**dict.fromkeys(ALL_PASSED, "failed"), "test_after_the_parser": "passed"}
     assert "pending" not in done.stdout
     shown = a_class("show", "bob").stdout
-    assert "bob: 7.00 of 8.00 points" in shown  # 2 + 1 + 3 + 1 earned of 2 + 1 + 1 + 3 + 1, the bonus aside
+    # Of lab 1's 5 points, the bonus is not gradable: 2 + 1 of the other 4 are earned. Lab 4 is worth 4.
+    assert "bob: 7.75 of 9.00 points" in shown
 
 
 def test_only_the_labs_asked_for_are_expected(a_class: Class) -> None:

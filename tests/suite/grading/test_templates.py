@@ -53,7 +53,27 @@ def test_gradescope(tmp_path: Path, answer: Mapping[str, object], failed: set[st
     result = gradescope(tmp_path, "--suite", str(TOY))
     tests = {test["name"]: test for test in result["tests"]}
     assert {name for name, test in tests.items() if test.get("status") == "failed"} == failed
-    assert result["score"] == sum(test["score"] for test in tests.values()) > 0
+    assert result["score"] == sum(test.get("score", 0) for test in tests.values()) > 0
+
+
+@pytest.mark.slow
+def test_gradescopes_metadata_counts(tmp_path: Path) -> None:
+    """Its time, due date and total points: on time when it was handed in, however late it is graded."""
+    hand_in(tmp_path / "submission", HONEST)
+    metadata = {
+        "created_at": "2018-07-01T14:22:32.365935-07:00",
+        "assignment": {"due_date": "2018-07-01T23:00:00.000000-07:00", "total_points": "20.0"},
+        "users": [{"email": "student@example.com", "id": 1234, "name": "Student User"}],
+    }
+    (tmp_path / "submission_metadata.json").write_text(json.dumps(metadata))
+    (tmp_path / "rubric.toml").write_text("[late]\nper_day = 0.1\n")
+    result = gradescope(tmp_path, "--suite", str(TOY), "--rubric", str(tmp_path / "rubric.toml"))
+    assert (result["score"], result["extra_data"]["possible"]) == (20.0, 20.0)
+    assert "2018-07-01 21:22+00:00 (Gradescope's time)" in result["output"]
+    metadata["created_at"] = "2018-07-03T14:22:32.365935-07:00"
+    (tmp_path / "submission_metadata.json").write_text(json.dumps(metadata))
+    (tmp_path / "source").unlink()
+    assert gradescope(tmp_path, "--suite", str(TOY), "--rubric", str(tmp_path / "rubric.toml"))["score"] == 16.0
 
 
 def test_gradescope_without_a_grade(tmp_path: Path) -> None:
@@ -95,7 +115,26 @@ def test_github_classroom(tmp_path: Path, answer: Mapping[str, object], status: 
     name, _equals, value = outputs.read_text().strip().partition("=")
     result = json.loads(base64.b64decode(value))
     assert (name, result["status"]) == ("result", status)
-    assert 0 < sum(test["score"] for test in result["tests"]) <= result["max_score"]
+    points = sum(test["score"] for test in result["tests"])
+    assert 0 < points <= result["max_score"]
+    assert f"Points {points:g}/{result['max_score']:g}\n" in done.stdout
+
+
+@pytest.mark.slow
+def test_github_says_when_it_was_pushed(tmp_path: Path) -> None:
+    """The push counts, in seconds since 1970 as GitHub has it, not the time of grading; else the commit's time."""
+    hand_in(tmp_path / "submission", HONEST)
+    (tmp_path / "rubric.toml").write_text("[late]\nper_day = 0.5\n[labs.lab1]\ndeadline = 2020-01-02T00:00:00Z\n")
+    script = str(TEMPLATES / "github-classroom" / "grade.sh")
+    line = [script, "submission", "--suite", str(TOY), "--rubric", str(tmp_path / "rubric.toml")]
+    outputs = {"GITHUB_OUTPUT": str(tmp_path / "outputs")}
+    assert "Points 9/9" in run(line, tmp_path, SUBMITTED="1577880000", **outputs).stdout
+    assert "Points 6.5/9" in run(line, tmp_path, SUBMITTED="2020-01-02T01:00:00Z", **outputs).stdout
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path / "submission")]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        dates = {"GIT_COMMITTER_DATE": "2020-01-01T12:00:00Z"}
+        assert run([*git, *words], tmp_path, **dates).returncode == 0
+    assert "Points 9/9" in run(line, tmp_path, SUBMITTED="", **outputs).stdout
 
 
 def test_workflow_names_what_there_is() -> None:
@@ -104,6 +143,8 @@ def test_workflow_names_what_there_is() -> None:
     for path in re.findall(r"suite/([\w./-]+\.(?:sh|lock))", text):
         assert (REPOSITORY / path).is_file(), path
     assert "steps.labs.outputs.result" in text
+    assert "lfs: true" in text
+    assert "SUBMITTED: ${{ github.event.repository.pushed_at" in text
     assert re.search(r"id: labs\n\s+run: .*grade\.sh", text)
     runner = re.search(r"runners: (\w+)", text)
     assert runner is not None

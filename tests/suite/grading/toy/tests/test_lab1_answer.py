@@ -15,7 +15,7 @@ def test_answer(answer: Any) -> None:
         pytest.fail(f"expected: 42\nfound: {answer.get('answer')}", pytrace=False)
 
 
-@pytest.mark.points(1)
+@pytest.mark.points(2)
 @pytest.mark.parametrize("factor", [2, 3])
 def test_products(answer: Any, factor: int) -> None:
     if answer.get(f"times{factor}") != 42 * factor:

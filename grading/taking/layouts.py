@@ -1,0 +1,253 @@
+"""How platforms lay out a class: whose each folder and file is, when it was handed in, and what is not graded."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from trtverify.fixtures.words.messages import _
+
+from ..sandbox.untrusted_text import escaped
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+GRADESCOPE = "submission_metadata.yml"
+_METADATA = 64_000_000  # it holds every earlier result of everybody
+_MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?P<kind>file|onlinetext)_?(?P<file>.*)", re.DOTALL)
+_CANVAS = re.compile(r"(?P<name>[^_]+)_(?:LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)", re.DOTALL)
+_TOGETHER = re.compile(r"(?P<name>[^_]+)_(?P<id>\d+)_\*")
+
+
+class LayoutError(ValueError):
+    """A platform's own file cannot be read; the message says which and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One submission.
+
+    Attributes:
+        source: its folder or archive; `NAME_ID_*` stands for the files that one student handed in to Canvas.
+        submitted, time: seconds since 1970, and where that is from, see `source_word`.
+        keys: what a roster may know the student by, the surest first.
+    """
+
+    student: str
+    source: Path
+    submitted: float
+    time: str
+    keys: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """What Gradescope says of the one submission that it grades: when it came, when it was due, what it is worth."""
+
+    submitted: datetime.datetime
+    due: datetime.datetime | None
+    total: Decimal | None
+
+
+def source_word(source: str) -> str:
+    """Where a time is from, in the reader's language."""
+    return {
+        "rubric": _("the rubric's time"),
+        "gradescope": _("Gradescope's time"),
+        "given": _("the time that was given"),
+        "roster": _("the roster's time"),
+        "file": _("the file's time"),
+    }.get(source, source)
+
+
+def student_of(path: Path) -> str:
+    """The student that a folder or an archive is named for."""
+    name = path.name
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def listed(submissions: Path) -> tuple[list[Found], list[str]]:
+    """Everything that was handed in below a folder, and the names of what is not graded.
+
+    Raises:
+        LayoutError: Gradescope's metadata is there and cannot be read.
+    """
+    entries = sorted(path for path in submissions.iterdir() if not path.name.startswith("."))
+    if (submissions / GRADESCOPE).is_file():
+        return _gradescope(submissions, entries)
+    loose = [path for path in entries if path.is_file() and not path.is_symlink()]
+    canvas = bool(loose) and all(_CANVAS.fullmatch(path.name) and not _MOODLE.fullmatch(path.name) for path in loose)
+    found: list[tuple[str, str, Found]] = []
+    ignored: list[str] = []
+    together: dict[tuple[str, str], list[Path]] = {}
+    for path in entries:
+        moodle = _MOODLE.fullmatch(path.name)
+        match = _CANVAS.fullmatch(path.name) if canvas and path in loose else None
+        if moodle is not None and moodle["kind"] == "file" and (not moodle["file"] or _is_archive(path)):
+            found.append((moodle["name"], moodle["id"], _entry(path, (moodle["id"], moodle["name"]))))
+        elif match is not None:
+            together.setdefault((match["name"], match["id"]), []).append(path)
+        elif moodle is None and (path.is_symlink() or path.is_dir() or _is_archive(path)):
+            found.append((student_of(path), "", _entry(path, (student_of(path),))))
+        else:
+            ignored.append(escaped(path.name))
+    for (name, number), paths in together.items():
+        source = paths[0] if len(paths) == 1 and _is_archive(paths[0]) else submissions / f"{name}_{number}_*"
+        newest = max(path.lstat().st_mtime for path in paths)
+        found.append((name, number, Found(name, source, newest, "file", (number, name))))
+    # Two of one name are told apart by their number.
+    counts = Counter(name for name, _number, _found in found)
+    named = [
+        dataclasses.replace(entry, student=escaped(f"{name}_{number}" if number and counts[name] > 1 else name))
+        for name, number, entry in found
+    ]
+    return sorted(named, key=lambda entry: entry.student), ignored
+
+
+def files_of(source: Path) -> dict[str, Path] | None:
+    """Name → file of what one student handed in to Canvas file by file; None if the source is no such thing."""
+    match = _TOGETHER.fullmatch(source.name)
+    if match is None or source.exists():
+        return None
+    found: dict[str, Path] = {}
+    for path in sorted(source.parent.iterdir()):
+        one = _CANVAS.fullmatch(path.name)
+        if one is not None and (one["name"], one["id"]) == (match["name"], match["id"]):
+            found[one["file"]] = path
+    # What is handed in again comes with a number: resnet50-1.onnx.
+    for name in list(found):
+        first = re.sub(r"-\d+(?=(\.tar)?\.[^.]+$)", "", name)
+        if first != name and first not in found:
+            found[first] = found.pop(name)
+    return found
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def _entry(path: Path, keys: Sequence[str]) -> Found:
+    return Found("", path, path.lstat().st_mtime, "file", tuple(keys))
+
+
+def _gradescope(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], list[str]]:
+    """Gradescope's "export submissions": folders named by number, and one YAML file that says whose they are."""
+    metadata = _metadata(submissions / GRADESCOPE)
+    found, ignored = [], []
+    names = Counter(_named(metadata[path.name], path) for path in entries if path.name in metadata)
+    for path in entries:
+        if path.name not in metadata:
+            if path.name != GRADESCOPE:
+                ignored.append(escaped(path.name))
+            continue
+        said = metadata[path.name]
+        name = _named(said, path)
+        student = escaped(f"{name} ({path.name})" if names[name] > 1 else name)
+        keys = [said[key] for key in ("sid", "email", "name") if said.get(key)]
+        at, source = path.lstat().st_mtime, "file"
+        if (created := _moment(said.get("created_at"))) is not None:
+            at, source = created.timestamp(), "gradescope"
+        found.append(Found(student, path, at, source, tuple(keys)))
+    return sorted(found, key=lambda entry: entry.student), ignored
+
+
+def _named(said: Mapping[str, str], path: Path) -> str:
+    return (said.get("name") or said.get("email") or path.name).replace("/", "_")
+
+
+_KEY = re.compile(r"""^(?P<indent> *(?:- )?)(?P<key>:?[A-Za-z_]+\d*):(?: +(?P<value>.*?))? *$""")
+
+
+def _metadata(path: Path) -> dict[str, dict[str, str]]:
+    """Folder → the first submitter's name, sid and email, and created_at.
+
+    Only these lines are read, by their place: the rest holds what earlier runs said, which may be of any size.
+    """
+    found: dict[str, dict[str, str]] = {}
+    try:
+        if path.stat().st_size > _METADATA:
+            raise LayoutError(_("{file} is larger than {size:,} bytes").format(file=path, size=_METADATA))
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise LayoutError(f"{path}: {problem}") from problem
+    entry: dict[str, str] = {}
+    inside = False
+    for line in lines:
+        match = _KEY.match(line)
+        if match is None:
+            continue
+        depth, key, value = len(match["indent"]), match["key"], _scalar(match["value"] or "")
+        if depth == 0:
+            entry = found.setdefault(key, {})
+            inside = False
+        elif depth == 2 and not match["indent"].endswith("- "):
+            inside = key == ":submitters"
+            if key == ":created_at":
+                entry.setdefault("created_at", value)
+        elif inside and depth in (2, 4) and key in (":name", ":sid", ":email") and value not in ("", "null", "~"):
+            entry.setdefault(key[1:], value)
+    if not found:
+        raise LayoutError(_("{file} names no submission").format(file=path))
+    return found
+
+
+def _scalar(text: str) -> str:
+    """A YAML scalar on one line."""
+    if text.startswith('"') and text.endswith('"') and len(text) > 1:
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text[1:-1]
+    if text.startswith("'") and text.endswith("'") and len(text) > 1:
+        return text[1:-1].replace("''", "'")
+    return text
+
+
+def _moment(value: Any) -> datetime.datetime | None:
+    """A time with its zone; Ruby writes 2026-12-01 20:00:00.123456789 Z."""
+    match = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d+)? ?(Z|UTC|[+-]\d\d:?\d\d)", str(value or "").strip()
+    )
+    if match is None:
+        return None
+    zone = "+00:00" if match[3] in ("Z", "UTC") else match[3] if ":" in match[3] else f"{match[3][:3]}:{match[3][3:]}"
+    try:
+        return datetime.datetime.fromisoformat(f"{match[1]}T{match[2]}{zone}")
+    except ValueError:
+        return None
+
+
+def assignment(path: Path) -> Assignment:
+    """Gradescope's /autograder/submission_metadata.json.
+
+    Raises:
+        LayoutError: it cannot be read, or has no time.
+    """
+    try:
+        with path.open("rb") as file:
+            said = json.loads(file.read(_METADATA))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise LayoutError(f"{path}: {problem}") from problem
+    if not isinstance(said, dict) or (submitted := _moment(said.get("created_at"))) is None:
+        raise LayoutError(_("{file} has no created_at with a time and its zone").format(file=path))
+    of: Any = said.get("assignment") if isinstance(said.get("assignment"), dict) else {}
+    # A student with an extension has dates of their own.
+    dates = [user.get("assignment") for user in _objects(said.get("users"))]
+    due = [moment for date in (*dates, of) if isinstance(date, dict) and (moment := _moment(date.get("due_date")))]
+    try:
+        total = round(Decimal(str(of.get("total_points"))), 2)
+    except InvalidOperation:
+        total = Decimal(0)
+    return Assignment(submitted, due[0] if due else None, total if total.is_finite() and 0 < total < 10**6 else None)
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    yield from (item for item in (value if isinstance(value, list) else []) if isinstance(item, dict))
