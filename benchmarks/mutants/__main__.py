@@ -8,6 +8,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--only", choices=("wrong", "right"), help="only what is made as wrong, or as right, work")
     parser.add_argument("--share", type=float, default=1.0, help="a fixed part of all cases, such as 0.1")
+    parser.add_argument("--each", type=int, help="at most so many of each base and kind, always the same ones")
     parser.add_argument("--seeds", type=int, default=1, help="how often each is handed in, with another seed each time")
     parser.add_argument("--backends", nargs="+", default=["onnxruntime"])
     parser.add_argument("--trained", type=Path, help="resnet50.onnx, mobilenet_v2.onnx and yolov8n.onnx, trained")
@@ -61,7 +63,15 @@ def chosen(options: argparse.Namespace, bases: Bases) -> list[Case]:
             side = options.only is None or (options.only == "right") == (case.expected is None)
             if asked and side and within(case, options.share):
                 found.append(case)
-    return found
+    if options.each is None:
+        return found
+    number: Counter[tuple[str, str]] = Counter()
+    few = []
+    for case in sorted(found, key=Case.number):
+        number[case.base, case.kind] += 1
+        if number[case.base, case.kind] <= options.each:
+            few.append(case)
+    return few
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The right submissions that mutants are made from: the labs' own artifacts, and trained exports where they are given."""
+"""The right submissions that mutants are made from: the labs' own artifacts, and trained exports where given."""
 
 from __future__ import annotations
 
@@ -81,10 +81,14 @@ class Bases:
             engine_layers.write(folder / "mobilenet_v2.onnx", folder / "layer_info.json")
         if extra in EXTRAS:
             EXTRAS[extra](folder)
+        if extra == "evidence":
+            from benchmarks.mutants.wrong import evidence  # it stands on this file
+
+            evidence.honest(folder)
 
 
 def put_trained(folder: Path, trained: Path, model: Model) -> None:
-    """A trained export in the place of the lab's, with what ONNX Runtime answers recorded, and all that names it new."""
+    """A trained export in the place of the lab's, with its own answers recorded, and all that names it new."""
     shutil.copy(trained / model.file, folder / model.file)
     (folder / f"{model.name}.manifest.json").unlink()
     record(folder, model)

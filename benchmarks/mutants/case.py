@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+WRONG, RIGHT, EITHER, UNMADE = "wrong", "right", "either", "unmade"
+"""What work is: `either` where the course decides nothing, `unmade` where the case is not what was meant."""
 AS_IT_IS = "as it is"
 """The case of a base that nothing was done to: what the suite keeps of it, every other case is quicker for."""
 LABS = ("lab1", "lab2", "lab3", "lab4", "lab5")
@@ -33,7 +35,7 @@ class Case:
         why: why the work is right, or what is wrong with it, written before it is run.
         file: the ONNX file whose function is compared with the base's, empty if none was changed.
         same: that function must be the base's, or the generator is at fault. Else an equal one makes the case right.
-        rule: for what cannot be told by the function: says why the changed folder is right work, or nothing.
+        rule: for what cannot be told by the function: what the work is, and why, from the base's folder and its own.
         options: more arguments that the suite is run with.
     """
 
@@ -45,7 +47,7 @@ class Case:
     why: str
     file: str = ""
     same: bool = False
-    rule: Callable[[Path, Path], str] | None = None
+    rule: Callable[[Path, Path], tuple[str, str]] | None = None
     options: tuple[str, ...] = ()
 
     @property

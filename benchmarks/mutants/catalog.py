@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.mutants.bases import GRAPHS, Bases
 from benchmarks.mutants.case import AS_IT_IS, Case
-from benchmarks.mutants.wrong import ends, nodes, weights
+from benchmarks.mutants.wrong import caches, documents, ends, evidence, halves, images, nodes, scales, weights
 
 
 def cases(bases: Bases, base: str) -> Iterator[Case]:
@@ -24,3 +24,17 @@ def wrong(base: str, folder: Path) -> Iterator[Case]:
         for file in GRAPHS[lab]:
             for source in (nodes, ends, weights):
                 yield from source.cases(base, folder, file)
+    if lab == "lab5":
+        yield from scales.cases(base, folder, GRAPHS[lab][0])
+    if extra == "int8":
+        yield from scales.cases(base, folder, "resnet50_int8.onnx")
+    if extra == "cache":
+        yield from caches.cases(base, folder)
+    if extra == "evidence":
+        yield from evidence.cases(base)
+    if extra == "fp16":
+        yield from halves.cases(base)
+    if lab == "lab4" and extra in ("", "trained"):
+        yield from images.cases(base)
+    if extra == "":
+        yield from documents.cases(base, folder)

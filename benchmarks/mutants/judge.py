@@ -12,11 +12,8 @@ from typing import Any
 
 from benchmarks.mutants import files, proof
 from benchmarks.mutants.bases import Bases
-from benchmarks.mutants.case import AS_IT_IS, Case
+from benchmarks.mutants.case import AS_IT_IS, EITHER, RIGHT, UNMADE, WRONG, Case
 from benchmarks.mutants.verify import Outcome, verify
-
-WRONG, RIGHT, UNMADE = "wrong", "right", "unmade"
-"""What work is; a case that could not be made as it was meant counts as neither."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Verdict:
 
     Attributes:
         work: what it is; why: how that is known.
-        answer: for wrong work `named`, `found` or `passed`; for right work `passed` or `refused`; `broke` for either.
+        answer: for wrong work `named`, `found` or `passed`; for other work `passed` or `refused`; `broke` for either.
         failed: the tests that failed, and what they said.
     """
 
@@ -87,7 +84,7 @@ class Judge:
     def _make(self, case: Case, base: Path, folder: Path) -> tuple[str, str, Case]:
         try:
             case.make(folder)
-        except NotImplementedError as error:
+        except (NotImplementedError, StopIteration, KeyError) as error:
             return UNMADE, str(error), case
         why = case.why
         if case.file and (folder / case.file).is_file() and (base / case.file).is_file():
@@ -99,8 +96,11 @@ class Judge:
             why = f"{why}; {measured}"
         if case.expected is None:
             return RIGHT, why, case
-        if case.rule is not None and (allowed := case.rule(base, folder)):
-            return RIGHT, allowed, dataclasses.replace(case, kind="mutants that are allowed")
+        if case.rule is not None:
+            work, told = case.rule(base, folder)
+            if work != WRONG:
+                return work, told, dataclasses.replace(case, kind=f"mutants that are allowed: {case.kind}")
+            why = f"{why}: {told}"
         return WRONG, why, case
 
     def _verdict(
@@ -142,7 +142,7 @@ def answered(case: Case, work: str, outcome: Outcome) -> str:
     """Whether the suite's verdict was the right one."""
     if outcome.broke:
         return "broke"
-    if work == RIGHT:
+    if work in (RIGHT, EITHER):
         return "refused" if outcome.failed else "passed"
     if not outcome.failed:
         return "passed"

@@ -23,7 +23,7 @@ IMAGES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """How far outputs are apart: the largest difference, in units of the spread, and the SQNR, dB; NaN if it ran not."""
+    """How far outputs are apart: the largest difference, in units of the spread, and the SQNR in dB."""
 
     largest: float
     sqnr: float

@@ -1,4 +1,4 @@
-"""The table by kind, as Markdown and as JSON: what was found, what was named, what passed, what right work was refused."""
+"""The table by kind, as Markdown and as JSON: what was found, named and passed, and what right work was refused."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def summary(lines: list[Line]) -> dict[str, Any]:
         "broke": wrong["broke"] + right["broke"],
         "right": right.total(),
         "refused": right["refused"],
+        "undecided": sum(line["work"] == "either" for line in lines),
         "unmade": sum(line["work"] == "unmade" for line in lines),
         "differ from seed to seed": sum(len(found) > 1 for found in answers.values()),
     }
@@ -50,8 +51,8 @@ def markdown(lines: list[Line], how: str) -> str:
         "",
         f"Wrong work: {counts['wrong']}, found {share(counts['found'], counts['wrong'])}, found by the test and words "
         f"that name the fault {share(counts['named'], counts['wrong'])}.",
-        f"Right work: {counts['right']}, refused {share(counts['refused'], counts['right'])}. The suite itself stumbled "
-        f"{counts['broke']} times.",
+        f"Right work: {counts['right']}, refused {share(counts['refused'], counts['right'])}. The suite itself "
+        f"stumbled {counts['broke']} times.",
         f"Cases whose verdict hangs on the seed: {counts['differ from seed to seed']} of {counts['cases']}.",
         "",
         "| wrong work | handed in | found and named | found otherwise | not found | broke |",
