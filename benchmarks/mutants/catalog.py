@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.mutants.bases import GRAPHS, Bases
 from benchmarks.mutants.case import AS_IT_IS, Case
+from benchmarks.mutants.right import layouts, quantizers, rewrites
 from benchmarks.mutants.wrong import caches, documents, ends, evidence, halves, images, nodes, scales, weights
 
 
@@ -15,6 +16,7 @@ def cases(bases: Bases, base: str) -> Iterator[Case]:
     folder = bases.folder(base)
     yield Case(base, AS_IT_IS, AS_IT_IS, lambda _folder: None, None, "the labs' own, or a trained export of it")
     yield from wrong(base, folder)
+    yield from right(base, folder)
 
 
 def wrong(base: str, folder: Path) -> Iterator[Case]:
@@ -38,3 +40,20 @@ def wrong(base: str, folder: Path) -> Iterator[Case]:
         yield from images.cases(base)
     if extra == "":
         yield from documents.cases(base, folder)
+
+
+def right(base: str, folder: Path) -> Iterator[Case]:
+    """Right work made differently."""
+    lab, _dash, extra = base.partition("-")
+    if extra in ("", "trained"):
+        for file in GRAPHS[lab]:
+            yield from rewrites.cases(base, folder, file)
+    if extra == "":
+        yield from layouts.cases(base, folder)
+    if lab == "lab5":
+        yield from quantizers.graphs(base, GRAPHS[lab][0])
+    if extra == "int8":
+        yield from quantizers.graphs(base, "resnet50_int8.onnx")
+        yield from quantizers.tools(base)
+    if extra == "cache":
+        yield from quantizers.caches(base)

@@ -79,3 +79,18 @@ def before(model: Any, node: Any, operator: str, inputs: list[str], **attributes
     made = helper.make_node(operator, [node.input[0], *inputs], [output], f"{node.name}_{operator}", **attributes)
     node.input[0] = output
     model.graph.node.insert(list(model.graph.node).index(node), made)
+
+
+def ints_of(node: Any, name: str, otherwise: int) -> int:
+    """An attribute that is one whole number."""
+    return next((int(a.i) for a in node.attribute if a.name == name), otherwise)
+
+
+def in_turn(*changes: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Changes one after the other, of a model or a folder."""
+
+    def changed(subject: Any) -> None:
+        for change in changes:
+            change(subject)
+
+    return changed
