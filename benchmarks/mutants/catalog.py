@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.mutants.bases import GRAPHS, Bases
 from benchmarks.mutants.case import AS_IT_IS, Case
-from benchmarks.mutants.right import layouts, quantizers, rewrites
+from benchmarks.mutants.right import exporters, layouts, quantizers, rewrites
 from benchmarks.mutants.wrong import caches, documents, ends, evidence, halves, images, nodes, scales, weights
 
 
@@ -48,6 +48,8 @@ def right(base: str, folder: Path) -> Iterator[Case]:
     if extra in ("", "trained"):
         for file in GRAPHS[lab]:
             yield from rewrites.cases(base, folder, file)
+            if "qat" not in file:
+                yield from exporters.cases(base, file)
     if extra == "":
         yield from layouts.cases(base, folder)
     if lab == "lab5":
@@ -55,5 +57,7 @@ def right(base: str, folder: Path) -> Iterator[Case]:
     if extra == "int8":
         yield from quantizers.graphs(base, "resnet50_int8.onnx")
         yield from quantizers.tools(base)
+    if extra == "fp16":
+        yield from exporters.fp16(base)
     if extra == "cache":
         yield from quantizers.caches(base)
