@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.mutants.bases import GRAPHS, Bases
 from benchmarks.mutants.case import AS_IT_IS, Case
-from benchmarks.mutants.right import exporters, layouts, quantizers, rewrites
+from benchmarks.mutants.right import exporters, layouts, quantizers, rewrites, students, training
 from benchmarks.mutants.wrong import caches, documents, ends, evidence, halves, images, nodes, scales, weights
 
 
@@ -45,6 +45,7 @@ def wrong(base: str, folder: Path) -> Iterator[Case]:
 def right(base: str, folder: Path) -> Iterator[Case]:
     """Right work made differently."""
     lab, _dash, extra = base.partition("-")
+    yield from students.cases(base)
     if extra in ("", "trained"):
         for file in GRAPHS[lab]:
             yield from rewrites.cases(base, folder, file)
@@ -54,6 +55,7 @@ def right(base: str, folder: Path) -> Iterator[Case]:
         yield from layouts.cases(base, folder)
     if lab == "lab5":
         yield from quantizers.graphs(base, GRAPHS[lab][0])
+        yield from training.cases(base)
     if extra == "int8":
         yield from quantizers.graphs(base, "resnet50_int8.onnx")
         yield from quantizers.tools(base)

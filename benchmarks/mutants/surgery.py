@@ -26,13 +26,14 @@ def assign(node: Any, **values: Any) -> None:
     node.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in values.items())])
 
 
-def rename(node: Any, operator: str, *keep: str) -> None:
+def rename(node: Any, operator: str, *keep: str, **values: Any) -> None:
     """Another operator of the first input alone, with those attributes alone that it has too."""
     kept = [a for a in node.attribute if a.name in keep]
     node.op_type = operator
     del node.attribute[:]
     node.attribute.extend(kept)
     del node.input[1:]
+    assign(node, **values)
 
 
 def insert(model: Any, node: Any, *more: Any) -> None:

@@ -63,8 +63,8 @@ def markdown(lines: list[Line], how: str) -> str:
         parts.append(f"| {kind} | {' | '.join(map(str, cells))} |")
     parts += ["", "| right work | handed in | passed | refused | broke |", "|---|---:|---:|---:|---:|"]
     for kind, found in sorted(table["right"].items()):
-        cells = (found.total(), found["passed"], found["refused"], found["broke"])
-        parts.append(f"| {kind} | {' | '.join(map(str, cells))} |")
+        four = (found.total(), found["passed"], found["refused"], found["broke"])
+        parts.append(f"| {kind} | {' | '.join(map(str, four))} |")
     return "\n".join([*parts, ""])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import tempfile
@@ -176,15 +177,13 @@ def slimmers() -> Iterator[tuple[str, Callable[[Path, str], None]]]:
     def slim(folder: Path, file: str) -> None:
         if importlib.util.find_spec("onnxslim") is None:
             raise NotImplementedError("onnxslim is not installed")
-        import onnxslim
-
+        onnxslim = importlib.import_module("onnxslim")
         files.save_model(onnxslim.slim(onnx.load_model(str(folder / file))), folder / file)
 
     def simplify(folder: Path, file: str) -> None:
         if importlib.util.find_spec("onnxsim") is None:
             raise NotImplementedError("onnxsim is not installed")
-        import onnxsim
-
+        onnxsim = importlib.import_module("onnxsim")
         simplified, sound = onnxsim.simplify(onnx.load_model(str(folder / file)))
         if not sound:
             raise NotImplementedError("onnxsim says that its result is not sound")

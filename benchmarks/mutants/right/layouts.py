@@ -89,10 +89,7 @@ def documents(where: str) -> Iterator[tuple[str, Make]]:
         yield "left out", lambda folder: (folder / where).unlink()
     if where.endswith("manifest.json"):
         for field in ("versions", "created", "seed", "separation", "recipe", "onnxruntime_difference"):
-            yield (
-                f"without {field}",
-                lambda folder, f=field: files.edit_json(folder / where, lambda d: d.pop(f, None) and None),
-            )  # type: ignore[misc]
+            yield f"without {field}", lost(where, field)
     if where == "layer_info.json":
         yield "names only", rewritten(lambda d: json.dumps({**d, "Layers": [e["Name"] for e in d["Layers"]]}))
         yield (
@@ -104,6 +101,15 @@ def documents(where: str) -> Iterator[tuple[str, Make]]:
         yield "of an engine with dynamic shapes", rewritten(_dynamic)
         yield "with layers that only convert", rewritten(_reformats)
         yield "with the first layer in FP32", rewritten(_stem)
+
+
+def lost(where: str, field: str) -> Make:
+    """A document without a field."""
+
+    def change(document: Any) -> None:
+        document.pop(field, None)
+
+    return lambda folder: files.edit_json(folder / where, change)
 
 
 def _dynamic(document: Any) -> str:
@@ -161,7 +167,7 @@ def batches() -> Iterator[tuple[str, Make]]:
             files.edit_array(path, np.asfortranarray)
         images.true(folder)
 
-    def overshoot(x: files.Array) -> files.Array:
+    def overshoot(x: Any) -> Any:
         moved = x.copy()
         moved[:, :, ::40, ::40] *= 1.03
         return moved
@@ -182,7 +188,7 @@ def batches() -> Iterator[tuple[str, Make]]:
             yield f"{count} other crops, draw {seed}", others(count, seed)
 
 
-def photographs(count: int, seed: int) -> files.Array:
+def photographs(count: int, seed: int) -> Any:
     """Crops of the photographs that the suite bundles, as the model takes them; others for another seed."""
     from PIL import Image
     from sklearn.datasets import load_sample_images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -255,12 +256,16 @@ def layers(document: Any) -> Iterator[tuple[str, Edit, str]]:
         yield f"{part} % of the kernels TF32", _precision(part, "TF32", True, True), fp32
         yield f"{part} % of the kernels INT8", _precision(part, "Int8", True, True), fp32
         whose = "layers with weights are in no layer of the engine"
-        yield f"{part} % of the layers left out", lambda d, p=part: d.update(Layers=_kept(d["Layers"], p)), whose
-        yield f"{part} % of the layers another's", lambda d, p=part: _renamed(d, p), "the model has no such layers"
+        yield f"{part} % of the layers left out", functools.partial(_kept, part=part), whose
+        yield (
+            f"{part} % of the layers another's",
+            functools.partial(_renamed, part=part),
+            "the model has no such layers",
+        )
     for times in (2, 3, 10):
         yield (
             f"every layer {times} times",
-            lambda d, t=times: d.update(Layers=d["Layers"] * t),
+            functools.partial(_multiplied, times=times),
             "an engine has each once",
         )
     yield (
@@ -275,8 +280,13 @@ def layers(document: Any) -> Iterator[tuple[str, Edit, str]]:
     yield "no kernels and no formats", _without_types, NOT_CLAIMED
 
 
-def _kept(entries: list[Any], part: int) -> list[Any]:
-    return [entry for index, entry in enumerate(entries) if index * 37 % 100 >= part] or entries[:1]
+def _kept(document: Any, part: int) -> None:
+    entries = document["Layers"]
+    document["Layers"] = [entry for index, entry in enumerate(entries) if index * 37 % 100 >= part] or entries[:1]
+
+
+def _multiplied(document: Any, times: int) -> None:
+    document["Layers"] *= times
 
 
 def _precision(part: int, told: str, kernels: bool, formats: bool) -> Edit:
@@ -334,8 +344,12 @@ def curves(document: Any) -> Iterator[tuple[str, Edit, str]]:
     yield "no epochs", put("epochs", value=[]), "it is laid out as no curves are"
     yield "epochs a number", put("epochs", value=20), "it is laid out as no curves are"
     for field in ("epoch", "phase", "loss", "train_accuracy", "test_accuracy"):
-        yield f"{field} left out", _epochs(lambda i, row, f=field: row.pop(f)), "it is laid out as no curves are"
-        yield f"{field} a list", _epochs(lambda i, row, f=field: row.update({f: []})), "it is laid out as no curves are"
+        yield f"{field} left out", _epochs(functools.partial(_lose, field=field)), "it is laid out as no curves are"
+        yield (
+            f"{field} a list",
+            _epochs(functools.partial(_say, field=field, value=[])),
+            "it is laid out as no curves are",
+        )
     for field, value in (
         ("loss", -1.0),
         ("loss", 1e9),
@@ -343,7 +357,7 @@ def curves(document: Any) -> Iterator[tuple[str, Edit, str]]:
         ("test_accuracy", 1.01),
         ("epoch", 0),
     ):
-        yield f"{field} {value}", _epochs(lambda i, row, f=field, v=value: row.update({f: v})), "no such figure"
+        yield f"{field} {value}", _epochs(functools.partial(_say, field=field, value=value)), "no such figure"
     yield "accuracy of 99.9 % at its end", _end(test_accuracy=0.999), "the exported model has not this accuracy"
     yield "accuracy of 20 % at its end", _end(test_accuracy=0.2), "the exported model has another accuracy"
     yield "a loss that only rises", _epochs(lambda i, row: row.update(loss=1.0 + i)), none
@@ -358,6 +372,14 @@ def _epochs(change: Callable[[int, Any], Any]) -> Edit:
             change(index, row)
 
     return edit
+
+
+def _lose(_index: int, row: Any, field: str) -> None:
+    del row[field]
+
+
+def _say(_index: int, row: Any, field: str, value: Any) -> None:
+    row[field] = value
 
 
 def _end(**values: Any) -> Edit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def cases(base: str, folder: Path, file: str) -> Iterator[Case]:
         for what, change in heads():
             yield graph_case(base, file, "detection head", f"{stem} {what}", change, expected.HEAD)
     for what, change in interfaces():
-        yield graph_case(base, file, "interface", f"{stem} {what}", change, expected.INTERFACE)
+        case = graph_case(base, file, "interface", f"{stem} {what}", change, expected.INTERFACE)
+        # Whatever it computes, the course's commands do not take it.
+        yield dataclasses.replace(case, file="", why="the course's commands do not take it")
 
 
 def ahead(*steps: tuple[str, dict[str, Any], dict[str, Any]]) -> Edit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,12 +35,12 @@ def cases(base: str) -> Iterator[Case]:
         yield Case(base, "test images", what, leaked(change), expected.TEST_IMAGES, why, options=options)
 
 
-def pixels(batch: files.Array) -> files.Array:
+def pixels(batch: Any) -> Any:
     """What was normalised, from 0 to 1."""
     return batch * STD + MEAN
 
 
-def normal(values: files.Array) -> files.Array:
+def normal(values: Any) -> Any:
     """From 0 to 1, normalised."""
     return (values - MEAN) / STD
 
@@ -66,9 +67,9 @@ def true(folder: Path) -> None:
     path = folder / "calibration_data" / "manifest.json"
     if not path.is_file():
         return
-    batches = []
+    batches: list[dict[str, Any]] = []
     for batch in sorted(path.parent.glob("*.npy")):
-        digest = bases.hashlib.sha256(batch.read_bytes()).hexdigest()
+        digest = hashlib.sha256(batch.read_bytes()).hexdigest()
         batches.append({"file": batch.name, "sha256": digest, "images": len(np.load(batch, mmap_mode="r"))})
     count = sum(batch["images"] for batch in batches)
     files.edit_json(path, lambda document: document.update(batches=batches, count=count))
@@ -110,7 +111,7 @@ def _each(x: files.Array, change: Change) -> files.Array:
 def contents() -> Iterator[tuple[str, Change]]:
     """Other pictures, or fewer."""
     rng = np.random.default_rng(1)
-    yield "white noise", lambda x: rng.normal(0, 1, x.shape).clip(-2, 2.2)
+    yield "white noise", lambda x: np.clip(rng.normal(0, 1, x.shape), -2, 2.2)
     yield "uniform noise", lambda x: normal(rng.uniform(0, 1, x.shape))
     yield "zeros", lambda x: x * 0
     yield "one colour each", lambda x: np.broadcast_to(x.mean(axis=(2, 3), keepdims=True), x.shape)
@@ -155,7 +156,7 @@ def _enlarged(x: files.Array, times: int) -> files.Array:
     return x.repeat(times, axis=2).repeat(times, axis=3)
 
 
-def blobs(shape: tuple[int, ...], cells: int) -> files.Array:
+def blobs(shape: tuple[int, ...], cells: int) -> Any:
     """Random colours on a grid, blended: as smooth as photographs, and of nothing."""
     from PIL import Image
 

@@ -87,9 +87,14 @@ def changes(model: Any, node: Any) -> Iterator[tuple[str, str, surgery.Change]]:
         yield "resize", "rounded up", lambda m, n: surgery.assign(n, nearest_mode="ceil")
     elif node.op_type == "Softmax":
         for axis in (2, 3):
-            yield "softmax", f"over axis {axis}", lambda m, n, axis=axis: surgery.assign(n, axis=axis)
+            yield "softmax", f"over axis {axis}", over(axis)
         yield "softmax", "left out", lambda m, n: files.skip(m, n, n.input[0])
         yield "softmax", "hardmax", lambda m, n: surgery.rename(n, "Hardmax")
+
+
+def over(axis: int) -> surgery.Change:
+    """Another axis."""
+    return lambda _model, node: surgery.assign(node, axis=axis)
 
 
 def _of_activation(model: Any, node: Any) -> Iterator[tuple[str, str, surgery.Change]]:
@@ -97,7 +102,7 @@ def _of_activation(model: Any, node: Any) -> Iterator[tuple[str, str, surgery.Ch
         yield "head", "scores without sigmoid", lambda m, n: files.skip(m, n, n.input[0])
         yield "head", "sigmoid twice", surgery.after("Sigmoid")
         yield "head", "hard sigmoid", lambda m, n: surgery.rename(n, "HardSigmoid")
-        yield "head", "softmax for sigmoid", lambda m, n: (surgery.rename(n, "Softmax"), surgery.assign(n, axis=1))
+        yield "head", "softmax for sigmoid", lambda m, n: surgery.rename(n, "Softmax", axis=1)
         return
     if node.op_type == "Sigmoid":
         yield "activation", "hard sigmoid for sigmoid", lambda m, n: surgery.rename(n, "HardSigmoid")
@@ -105,7 +110,7 @@ def _of_activation(model: Any, node: Any) -> Iterator[tuple[str, str, surgery.Ch
         yield "activation", "GELU's sigmoid", _steeper
         return
     yield "activation", "left out", lambda m, n: files.skip(m, n, n.input[0])
-    yield "activation", "leaky", lambda m, n: (surgery.rename(n, "LeakyRelu"), surgery.assign(n, alpha=0.1))
+    yield "activation", "leaky", lambda m, n: surgery.rename(n, "LeakyRelu", alpha=0.1)
     yield "activation", "ELU", lambda m, n: surgery.rename(n, "Elu")
     if node.op_type == "Clip":
         yield "activation", "ReLU for ReLU6", lambda m, n: surgery.rename(n, "Relu")

@@ -18,26 +18,27 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 def noisy(weight: files.Array, rng: np.random.Generator, share: float) -> files.Array:
     """With noise of this share of its deviation."""
-    return weight + rng.normal(0, share * float(weight.std()), weight.shape)
+    noise: Any = rng.normal(0, share * float(weight.std()), weight.shape)
+    return np.add(weight, noise)
 
 
 def one_nan(weight: files.Array, rng: np.random.Generator) -> files.Array:
     """With one element that is no number."""
-    spoilt = weight.astype(np.float32).copy()
+    spoilt: files.Array = weight.astype(np.float32).copy()
     spoilt.flat[int(rng.integers(spoilt.size))] = np.nan
     return spoilt
 
 
 def one_huge(weight: files.Array, rng: np.random.Generator) -> files.Array:
     """With one element as a flipped bit of its exponent makes it."""
-    spoilt = weight.astype(np.float32).copy()
+    spoilt: files.Array = weight.astype(np.float32).copy()
     spoilt.flat[int(rng.integers(spoilt.size))] = 1e20
     return spoilt
 
 
 def one_zero_channel(weight: files.Array, rng: np.random.Generator) -> files.Array:
     """With one filter of zeros."""
-    spoilt = weight.copy()
+    spoilt: files.Array = weight.copy()
     spoilt[int(rng.integers(len(spoilt)))] = 0
     return spoilt
 
