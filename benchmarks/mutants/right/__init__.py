@@ -1,0 +1,1 @@
+"""Right work made differently, and a class of honest students."""
