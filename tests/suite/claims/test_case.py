@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from tests.suite import tiny
+from tests.suite.engines.counting import Counting
 from trtverify.fixtures.backends.onnxruntime import backend
 from trtverify.fixtures.backends.tensorrt import backend as trt
 from trtverify.fixtures.claims import case as cases
 from trtverify.fixtures.claims.case import Case
 from trtverify.fixtures.claims.steps import not_computed
 from trtverify.fixtures.networks.models import MOBILENET_V2, RESNET50
+from trtverify.fixtures.submitted.submission import Submission
 from trtverify.fixtures.words.terms import BuildOptions, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -90,7 +92,8 @@ def test_a_case_is_built_as_the_run_was_asked(monkeypatch: pytest.MonkeyPatch) -
             cls=SimpleNamespace(lab="lab3", model=MOBILENET_V2),
             config=SimpleNamespace(getoption=given.get),
         )
-        made = inspect.unwrap(cases.case)(request, None, None, None)
+        nothing = SimpleNamespace(find=lambda _lab, _name: None)
+        made = inspect.unwrap(cases.case)(request, nothing, None, None)
         assert made.options().workspace_bytes == asked
 
 
@@ -118,3 +121,22 @@ def test_int8_is_calibrated_by_lab_4_or_by_the_suite(tmp_path: Path, monkeypatch
     of_lab4 = case(RESNET50, lab="lab4", precision=Precision.INT8, own_images=own)
     assert cast(Any, of_lab4.options().calibration) == "lab 4's"
     assert case(precision=Precision.FP16, own_images=own).options().calibration is None
+
+
+def test_calibration_images_that_cannot_be_read_are_told_by_the_claims_about_them(tmp_path: Path) -> None:
+    """One array of the wrong shape would fail every check of an INT8 engine besides."""
+    tiny.network(tmp_path / RESNET50.file)
+    (tmp_path / "calibration_data").mkdir()
+    np.save(tmp_path / "calibration_data" / "batch_000.npy", np.zeros((4, 224, 224, 3), np.float32))
+    case = Case(
+        lab="lab4",
+        model=RESNET50,
+        precision=Precision.INT8,
+        backend=Counting(),
+        submission=Submission(tmp_path, None),  # type: ignore[arg-type]
+        engines=None,  # type: ignore[arg-type]
+        own_images=lambda _model: pytest.fail("the student's are asked for"),
+        asked=BuildOptions(Precision.INT8),
+    )
+    with pytest.raises(pytest.skip.Exception, match="an earlier step failed: the calibration images cannot be used: "):
+        case.options()

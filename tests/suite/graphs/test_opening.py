@@ -72,6 +72,17 @@ def test_functions_that_explode_are_refused_before_they_do(
     assert time.process_time() - started < 5
 
 
+def test_the_other_name_of_onnx_s_domain_hides_no_function(tmp_path: Path) -> None:
+    model = onnx.load(str(calling(tmp_path / "calls.onnx", 40, 2)))
+    for function in model.functions:
+        function.domain = "ai.onnx"
+    for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
+        node.domain = "" if node.domain == "own" else node.domain
+    onnx.save(model, str(tmp_path / "alias.onnx"))
+    with pytest.raises(ValueError, match="nodes, over 50000"):
+        load(tmp_path / "alias.onnx")
+
+
 def test_constants_in_functions_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = calling(tmp_path / "calls.onnx", 5, 2)
     model = onnx.load(str(path))
