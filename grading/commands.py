@@ -14,7 +14,8 @@ from trtverify.fixtures.words import messages
 from trtverify.fixtures.words.columns import in_words, padded, verdict_word
 from trtverify.fixtures.words.messages import _
 
-from . import arguments, exports, grade, pool, rubric
+from . import exports, grade, pool, rubric
+from .asked import values
 from .sandbox import selftest
 from .sandbox.launch import SandboxUnavailableError
 from .sandbox.untrusted_text import escaped
@@ -238,36 +239,36 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help=_("grade a class"))
     run.add_argument(
-        "submissions", type=arguments.folder, metavar="SUBMISSIONS", help=_("folder of students' folders and archives")
+        "submissions", type=values.folder, metavar="SUBMISSIONS", help=_("folder of students' folders and archives")
     )
     _out(run)
     run.add_argument(
         "--labs",
-        type=arguments.labs,
+        type=values.labs,
         default=LABS,
         metavar="lab1,lab4",
         help=_("grade these labs only (default: all five)"),
     )
     _workers(run)
     run.add_argument(
-        "--rubric", type=arguments.file, help=_("weights, deadlines, gates, hints (default: rubric.toml of the tests)")
+        "--rubric", type=values.file, help=_("weights, deadlines, gates, hints (default: rubric.toml of the tests)")
     )
     run.add_argument(
         "--hidden-tests",
-        type=arguments.folder,
+        type=values.folder,
         metavar="DIR",
         help=_("your own tests; students see neither name nor text"),
     )
     run.add_argument(
-        "--photos", type=arguments.folder, metavar="DIR", help=_("real photographs to compare and calibrate with")
+        "--photos", type=values.folder, metavar="DIR", help=_("real photographs to compare and calibrate with")
     )
     run.add_argument(
-        "--cifar10", type=arguments.folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*")
+        "--cifar10", type=values.folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*")
     )
     run.add_argument("--gpu", action="store_true", help=_("let the sandboxes use this machine's GPU"))
     run.add_argument(
         "--suite",
-        type=arguments.folder,
+        type=values.folder,
         default=REPOSITORY,
         metavar="DIR",
         help=_("the tests (default: this repository's)"),
@@ -281,31 +282,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         *("--scale",),
-        type=arguments.points,
+        type=values.points,
         metavar="N",
         help=_("what all labs together are worth, whatever their tests' points (default: the rubric's total)"),
     )
     run.add_argument(
         "--roster",
-        type=arguments.file,
+        type=values.file,
         metavar="FILE",
         help=_("class list (CSV) of a platform: whose each submission is"),
     )
     run.add_argument(
         "--submitted",
-        type=arguments.moment,
+        type=values.moment,
         metavar="TIME",
         help=_("when everything was handed in, as 2026-12-01T20:00+08:00"),
     )
     run.add_argument(
         *("--gradescope",),
-        type=arguments.file,
+        type=values.file,
         metavar="FILE",
         help=_("Gradescope's submission_metadata.json: time, due date and total points of the one submission"),
     )
     run.add_argument(
         *("--challenge",),
-        type=arguments.file,
+        type=values.file,
         metavar="FILE",
         help=_("the class's secret: evidence must answer to its student's code, see `codes`"),
     )
@@ -313,11 +314,9 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("codes", help=_("print each student's code, for pytest --evidence --challenge=CODE"))
     listing.add_argument("students", nargs="*", metavar="STUDENT", help=_("as their folders are called"))
+    listing.add_argument("--challenge", type=values.file, required=True, metavar="FILE", help=_("the class's secret"))
     listing.add_argument(
-        "--challenge", type=arguments.file, required=True, metavar="FILE", help=_("the class's secret")
-    )
-    listing.add_argument(
-        "--roster", type=arguments.file, metavar="FILE", help=_("class list (CSV): a code for every line")
+        "--roster", type=values.file, metavar="FILE", help=_("class list (CSV): a code for every line")
     )
     listing.set_defaults(command=_codes)
 
@@ -368,11 +367,11 @@ def _out(parser: argparse.ArgumentParser) -> None:
 def _workers(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", type=arguments.count, default=1, metavar="N", help=_("submissions graded at a time (default: 1)")
+        "--workers", type=values.count, default=1, metavar="N", help=_("submissions graded at a time (default: 1)")
     )
     where.add_argument(
         *("--scheduler",),
-        type=arguments.address,
+        type=values.address,
         metavar="tcp://HOST:PORT",
         help=_("grade on the workers of this Dask scheduler (tcp:// or tls://) instead of on this machine"),
     )

@@ -14,12 +14,12 @@ from pathlib import Path
 from trtverify.fixtures.words.columns import in_words
 from trtverify.fixtures.words.messages import _
 
-from . import points
-from .points import NOT_GRADED, Worth
-from .rules import Rubric, Rule, matches
 from .store import CRASH, PENDING, Expected, Row, Store, StoreError, Student
 from .taking.layouts import source_word
 from .taking.roster import Person
+from .worth import points
+from .worth.points import NOT_GRADED, Worth
+from .worth.rules import Rubric, Rule, matches
 
 _ZERO = Decimal("0.00")
 HIDDEN = "hidden"

@@ -14,9 +14,8 @@ from typing import Any
 
 from trtverify.fixtures.words.messages import _
 
-from .rules import OTHER, VISIBILITIES, Gate, Late, Rubric, RubricError, Rule
 from .sandbox.limits import Limits
-from .suite import LABS
+from .worth.rules import LABS, OTHER, VISIBILITIES, Gate, Late, Rubric, RubricError, Rule
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -21,9 +21,9 @@ from .sandbox.box import CHANNEL
 from .sandbox.launch import Spec
 from .sandbox.limits import Limits
 from .store import Expected
+from .worth.rules import LABS as LABS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LABS = tuple(f"lab{number}" for number in range(1, 6))
 HIDDEN = "hidden"
 _TRUSTED = "/trusted"
 _PARTS = ("conftest.py", "pytest.ini", "tests")

@@ -10,7 +10,7 @@ from typing import Any
 from trtverify.fixtures.words.messages import _
 
 from ..grade import Grade, GradedRow
-from ..points import NOT_GRADED
+from ..worth.points import NOT_GRADED
 from .files import as_json, each
 
 

@@ -150,17 +150,39 @@ def renamed(members: Members) -> None:
     members[DOCUMENT]["challenge"] = challenge.fingerprint(MINE)
 
 
+def no_answers(members: Members) -> None:
+    renamed(members)
+    del members[DOCUMENT]["answers"]
+
+
+def one_engines_answers(members: Members) -> None:
+    renamed(members)
+    members[DOCUMENT]["answers"].pop()
+
+
+def fewer_answers(members: Members) -> None:
+    renamed(members)
+    of(members, "answers")["sketch"].pop()
+
+
+def no_code(members: Members) -> None:
+    del members[DOCUMENT]["answers"], members[DOCUMENT]["challenge"]
+
+
+def zeros(members: Members) -> None:
+    renamed(members)
+    for row in members[DOCUMENT]["answers"]:
+        row["sketch"] = [[0.0] * challenge.SKETCH] * challenge.IMAGES
+
+
 LENDING: dict[str, tuple[Callable[[Members], Any], str]] = {
     "as it is": (lambda m: None, "another code"),
     "with the fingerprint changed": (renamed, "are not your model's"),
-    "without answers": (lambda m: (renamed(m), m[DOCUMENT].pop("answers")), "no answers to your code's images"),
-    "with the answers of one engine": (lambda m: (renamed(m), m[DOCUMENT]["answers"].pop()), "no answers to your code"),
-    "with fewer answers": (lambda m: (renamed(m), of(m, "answers")["sketch"].pop()), "answers to 63 images"),
-    "with none at all": (lambda m: (m[DOCUMENT].pop("answers"), m[DOCUMENT].pop("challenge")), "without your code"),
-    "with zeros for answers": (
-        lambda m: (renamed(m), [row.update(sketch=[[0.0] * 64] * 64) for row in m[DOCUMENT]["answers"]]),
-        "are not your model's",
-    ),
+    "without answers": (no_answers, "no answers to your code's images"),
+    "with the answers of one engine": (one_engines_answers, "no answers to your code"),
+    "with fewer answers": (fewer_answers, "answers to 63 images"),
+    "with none at all": (no_code, "without your code"),
+    "with zeros for answers": (zeros, "are not your model's"),
 }
 
 

@@ -292,14 +292,15 @@ def test_a_class_of_moodles_with_roster_and_challenge(a_class: Class, tmp_path: 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert commands.main(["codes", *options, "a student whom no roster has"]) == 0
-    said = dict(reversed(line.split("  ")) for line in printed.getvalue().splitlines())
+    lines = (line.partition("  ") for line in printed.getvalue().splitlines())
+    said = {name: code for code, _space, name in lines}
     assert {said["Ann Lee"], said["林怡君"]} == given
     assert len(snapshots) == 2
     assert len(said) == 3
     a_class("export")
     table = (a_class.out / "exports" / "moodle" / "gradebook.csv").read_bytes().decode("utf-8-sig")
-    lines = list(csv.DictReader(io.StringIO(table, newline="")))
-    assert [(line["Identifier"], line["Email address"], line["TensorRT labs"]) for line in lines] == [
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    assert [(row["Identifier"], row["Email address"], row["TensorRT labs"]) for row in rows] == [
         ("Participant 3001", "ann@example.com", "100.00"),
         ("Participant 3003", "lin@e.tw", "100.00"),
     ]

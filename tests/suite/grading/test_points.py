@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trtverify.grading import grade, points, rubric
+from trtverify.grading import grade, rubric
 from trtverify.grading.grade import Grade
-from trtverify.grading.rules import Gate, Rubric, Rule
 from trtverify.grading.store import Expected, Store, Student
+from trtverify.grading.worth import points
+from trtverify.grading.worth.rules import Gate, Rubric, Rule
 
 VERDICTS = ("passed", "failed", "crash", "inconclusive", "not gradable", "pending")
 CLASSES = st.lists(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trtverify.grading import grade, rubric, rules
+from trtverify.grading import grade, rubric
 from trtverify.grading.store import Expected, Store, Student
+from trtverify.grading.worth import rules
 
 DEADLINE = datetime.datetime(2026, 12, 1, 12, tzinfo=datetime.timezone.utc)
 TEXT = """

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
-from .rules import Rubric
-from .store import Expected
+from .rules import Check, Rubric
 
 NOT_GRADED = frozenset({"inconclusive", "not gradable"})
 """These say nothing of the student's work: nothing earned, nothing lost."""
@@ -31,9 +30,9 @@ class Worth:
         return sum(self.labs.values(), Fraction(0))
 
 
-def worth(tests: Iterable[Expected], rubric: Rubric) -> Worth:
+def worth(tests: Iterable[Check], rubric: Rubric) -> Worth:
     """The points of every check and lab. The cases of one test (`[resnet50-tensorrt-fp16]`) share its points."""
-    functions: dict[tuple[str, str], list[Expected]] = {}
+    functions: dict[tuple[str, str], list[Check]] = {}
     for test in tests:
         functions.setdefault((test.lab, _function(test.test)), []).append(test)
     points: dict[str, Fraction] = {}

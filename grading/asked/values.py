@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
-from .suite import LABS
+from ..worth.rules import LABS
 
 
 def labs(value: str) -> tuple[str, ...]:

@@ -8,16 +8,29 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from trtverify.fixtures.words.messages import _
 
-from .sandbox.limits import Limits
-from .store import Expected
+from ..sandbox.limits import Limits
 
+LABS = tuple(f"lab{number}" for number in range(1, 6))
 OTHER = "other"
 """What a rubric calls the checks of no lab, as a teacher's hidden tests may be."""
 VISIBILITIES = ("visible", "hidden", "after_due_date", "after_published")
+
+
+class Check(Protocol):
+    """A check that is expected: its node id, its lab ("" for none), its points, and whether it is the teacher's."""
+
+    @property
+    def test(self) -> str: ...
+    @property
+    def lab(self) -> str: ...
+    @property
+    def points(self) -> float: ...
+    @property
+    def hidden(self) -> bool: ...
 
 
 class RubricError(ValueError):
@@ -113,7 +126,7 @@ class Rubric:
         days = -(-over // datetime.timedelta(days=1))
         return min(self.late.per_day * days, self.late.at_most)
 
-    def check(self, tests: Sequence[Expected]) -> None:
+    def check(self, tests: Sequence[Check]) -> None:
         """Hold every pattern against all tests that the suite has.
 
         Raises:

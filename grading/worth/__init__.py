@@ -1,0 +1,1 @@
+"""What a rubric says, and what checks are worth by it."""
