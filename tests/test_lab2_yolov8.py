@@ -9,7 +9,7 @@ import pytest
 from trtverify.fixtures.answers.detection import matched, threshold_for
 from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
-from trtverify.fixtures.claims.function import FunctionClaims
+from trtverify.fixtures.claims.function import FunctionClaims, computes, inputs
 from trtverify.fixtures.claims.onnx import OnnxClaims, answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.claims.steps import built, compared
@@ -76,6 +76,12 @@ class TestYoloV8n(OnnxClaims, FunctionClaims, SpeedupClaims):
             found=", ".join(f"{count} {name}" for name, count in found.items()),
             look=_("convert the graph, do not rename it: onnxconverter_common.float16.convert_float_to_float16"),
         )
+
+    @pytest.mark.points(2)
+    def test_fp16_graph_is_the_network(self, submission: Submission, request: pytest.FixtureRequest) -> None:
+        """A graph handed in as FP16 computes the network, but for its rounding."""
+        path = submission.optional(self.lab, "yolov8n_fp16.onnx")
+        computes(read_graph(submission, self.lab, path.name).path, self.model, *inputs(self.model, request))
 
     @pytest.mark.points(3)
     def test_boxes_match(self, case: Case, photos: Photos, record: Record, request: pytest.FixtureRequest) -> None:

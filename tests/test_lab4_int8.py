@@ -9,6 +9,7 @@ from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
 from trtverify.fixtures.claims.engine import LARGEST_SQNR_LOSS
+from trtverify.fixtures.claims.function import computes, inputs
 from trtverify.fixtures.claims.onnx import answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.networks.datasets import IMAGENET_MEAN, IMAGENET_STD, Photos, is_among
@@ -206,6 +207,12 @@ class TestInt8(ClassifierClaims, SpeedupClaims):
             found=_("{count} without: {names}").format(count=len(bare), names=", ".join(bare[:3])),
             look=_("quantize the graph, do not rename it: onnxruntime.quantization.quantize_static"),
         )
+
+    @pytest.mark.points(2)
+    def test_int8_graph_is_the_network(self, submission: Submission, request: pytest.FixtureRequest) -> None:
+        """A graph handed in as INT8 computes ResNet-50, but for its rounding."""
+        path = submission.optional(self.lab, INT8_GRAPH)
+        computes(read_graph(submission, self.lab, path.name).path, self.model, *inputs(self.model, request))
 
     @pytest.mark.points(3)
     def test_scales_are_plausible(

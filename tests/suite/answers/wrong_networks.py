@@ -15,10 +15,8 @@ from tests.suite.answers.surgery import (
     before_all,
     bypass,
     constant,
-    insert,
     named,
     nodes,
-    read_instead,
     replace,
     set_attribute,
 )
@@ -87,9 +85,7 @@ def wider(model: Any) -> None:
 
 def scaled(factor: Any, shift: Any) -> Cut:
     """Preprocessing within the graph."""
-    return lambda model: before_all(
-        model, ("Mul", (by_channel(factor),), {}), ("Add", (by_channel(shift),), {})
-    )
+    return lambda model: before_all(model, ("Mul", (by_channel(factor),), {}), ("Add", (by_channel(shift),), {}))
 
 
 def bgr(model: Any) -> None:
@@ -147,7 +143,9 @@ RESNET = (
         "GlobalMaxPool",
     ),
     Altered("softmax", "resnet18_cifar10", lambda m: at_end(m, ("Softmax", (), {"axis": 1})), "Softmax"),
-    Altered("log-softmax", "resnet18_cifar10", lambda m: at_end(m, ("LogSoftmax", (), {"axis": 1})), "LogSoftmax", True),
+    Altered(
+        "log-softmax", "resnet18_cifar10", lambda m: at_end(m, ("LogSoftmax", (), {"axis": 1})), "LogSoftmax", True
+    ),
     Altered(
         "normalised",
         "resnet18_cifar10",
@@ -173,7 +171,9 @@ MOBILENET = (
     Altered("ReLU for ReLU6", "mobilenet_v2", each("Clip", relu), "Clip(min=0, max=6)"),
     Altered("ReLU once", "mobilenet_v2", each("Clip", relu, slice(20, 21)), "Clip(min=0, max=6)", slow=True),
     Altered("cut at 5", "mobilenet_v2", five, "max=5", slow=True),
-    Altered("hard swish", "mobilenet_v2", each("Clip", lambda m, n: replace(m, n, "HardSwish")), "HardSwish", slow=True),
+    Altered(
+        "hard swish", "mobilenet_v2", each("Clip", lambda m, n: replace(m, n, "HardSwish")), "HardSwish", slow=True
+    ),
     Altered("no shortcut", "mobilenet_v2", lambda m: bypass(m, nodes(m, "Add")[3], 1), "Add", slow=True),
 )
 
@@ -239,6 +239,12 @@ def relu_for_silu(model: Any) -> None:
     model.graph.node.remove(sigmoid)
 
 
+def narrow_pool(_model: Any, node: Any) -> None:
+    """3×3 where 5×5 belongs."""
+    set_attribute(node, "kernel_shape", [3, 3])
+    set_attribute(node, "pads", [1] * 4)
+
+
 def no_bins(model: Any) -> None:
     """The distances' distribution without its softmax."""
     bypass(model, nodes(model, "Softmax")[0])
@@ -285,9 +291,9 @@ YOLO = (
     Altered("parts exchanged", "yolov8n", lambda m: exchange(m, joined_in_c2f(m)), "another order", slow=True),
     Altered("smooth upsampling", "yolov8n", each("Resize", linear, slice(0, 1)), "mode=linear", slow=True),
     Altered(
-        "larger pool",
+        "smaller pool",
         "yolov8n",
-        each("MaxPool", lambda m, n: (set_attribute(n, "kernel_shape", [3, 3]), set_attribute(n, "pads", [1] * 4))),
+        each("MaxPool", narrow_pool),
         "kernel_shape=3×3",
         slow=True,
     ),
