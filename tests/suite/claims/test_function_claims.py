@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.suite.answers.surgery import at_end, constant, nodes, replace
+from tests.suite.answers.surgery import after, at_end, constant, insert, nodes, replace
 from trtverify.fixtures.answers.accuracy import reference_outputs
 from trtverify.fixtures.claims.function import FunctionClaims
 from trtverify.fixtures.claims.onnx import OnnxClaims
@@ -213,3 +213,22 @@ def test_outputs_recorded_in_tf32_are_the_same_and_other_weights_are_not(
         recorded(wrong)
         with pytest.raises(pytest.fail.Exception, match="spread"):
             claims.test_parity_with_the_framework(cast(Any, submitted(folder)))
+
+
+@pytest.mark.parametrize("kind", ["norm", "dropout"])
+def test_what_is_still_in_training_is_told(folder: Path, request: pytest.FixtureRequest, kind: str) -> None:
+    def norm(model: Any) -> None:
+        first, channels = nodes(model, "Conv")[0], np.ones(32, np.float32)
+        after(model, first, ("BatchNormalization", (channels, channels, channels, channels), {"training_mode": 1}))
+        (added,) = nodes(model, "BatchNormalization")
+        added.output.extend(["running_mean", "running_variance"])
+
+    def dropout(model: Any) -> None:
+        (gemm,) = nodes(model, "Gemm")
+        names = [constant(model, "share", 0.2), constant(model, "training", True, np.bool_)]
+        insert(model, gemm, onnx.helper.make_node("Dropout", [gemm.input[0], *names], ["kept"]))
+        gemm.input[0] = "kept"
+
+    changed(folder / MODEL.file, {"norm": norm, "dropout": dropout}[kind])
+    with pytest.raises(pytest.fail.Exception, match=r"training_mode.*\n.*model\.eval\(\)"):
+        Claims().test_architecture(submitted(folder), request)
