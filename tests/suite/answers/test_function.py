@@ -18,7 +18,7 @@ from tests.suite.answers.wrong_networks import Altered
 from trtverify.fixtures.answers.fault import Fault, locate
 from trtverify.fixtures.answers.function import Compared, candidates, compare, probes
 from trtverify.fixtures.answers.training import LEAST_TRACE, trace
-from trtverify.fixtures.graphs.plain import plain
+from trtverify.fixtures.computed.plain import plain
 from trtverify.fixtures.networks import imagenet
 from trtverify.fixtures.networks.datasets import find_photos
 from trtverify.fixtures.networks.described import forms
