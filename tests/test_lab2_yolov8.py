@@ -9,7 +9,7 @@ import pytest
 from trtverify.fixtures.answers.detection import drawn_alike
 from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
-from trtverify.fixtures.claims.function import FunctionClaims
+from trtverify.fixtures.claims.function import FunctionClaims, computes, inputs
 from trtverify.fixtures.claims.interface import computing_in_fp32, misfit
 from trtverify.fixtures.claims.onnx import OnnxClaims, answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
@@ -67,6 +67,12 @@ class TestYoloV8n(OnnxClaims, FunctionClaims, SpeedupClaims):
         for problem in (computing_in_fp32(path), misfit(graph, self.model, fp16=True)):
             if problem is not None:
                 fail(expected=problem.expected, found=problem.found, look=problem.look)
+
+    @pytest.mark.points(2)
+    def test_fp16_graph_is_the_network(self, submission: Submission, request: pytest.FixtureRequest) -> None:
+        """A graph handed in as FP16 computes the network, but for its rounding."""
+        path = submission.optional(self.lab, "yolov8n_fp16.onnx")
+        computes(read_graph(submission, self.lab, path.name).path, self.model, *inputs(self.model, request))
 
     @pytest.mark.points(3)
     def test_boxes_match(self, case: Case, photos: Photos, record: Record, request: pytest.FixtureRequest) -> None:

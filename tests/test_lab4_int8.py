@@ -12,6 +12,7 @@ from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
 from trtverify.fixtures.claims.engine import LARGEST_SQNR_LOSS
+from trtverify.fixtures.claims.function import computes, inputs
 from trtverify.fixtures.claims.onnx import answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.graphs.contents import Graph
@@ -228,6 +229,12 @@ class TestInt8(ClassifierClaims, SpeedupClaims):
                 found=str(error),
                 look=_("polygraphy run {file} --onnxrt").format(file=INT8_GRAPH),
             )
+
+    @pytest.mark.points(2)
+    def test_int8_graph_is_the_network(self, submission: Submission, request: pytest.FixtureRequest) -> None:
+        """A graph handed in as INT8 computes ResNet-50, but for its rounding."""
+        path = submission.optional(self.lab, INT8_GRAPH)
+        computes(read_graph(submission, self.lab, path.name).path, self.model, *inputs(self.model, request))
 
     @pytest.mark.points(3)
     def test_scales_are_plausible(

@@ -195,6 +195,7 @@ def no_sidecar(folder: Path) -> None:
 
 RTX = "tensorrt_rtx"
 NO_DATA = "test_images_are_no_test_images"
+UNTRAINED = "test_pretrained_weights_are_trained"
 NO_CACHE = "test_cache_scales_are_the_models"
 CHEATS: dict[str, tuple[Callable[[Path], object], str]] = {
     "always the same answer": (always(1.0), CHEATED),
@@ -286,8 +287,8 @@ def test_everybody_has_the_same_rows(rows: dict[str, dict[str, str]]) -> None:
 
 @pytest.mark.parametrize("name", ["honest0", "honest1"])
 def test_honest_neighbours_pass(graded: Class, rows: dict[str, dict[str, str]], name: str) -> None:
-    # No cache was handed in, and nothing but TensorRT has layers to compare with.
-    silent = {test for test in rows[name] if test == NO_CACHE or ("_agrees[" in test and RTX not in test)}
+    # No cache was handed in, no weights are called pretrained, and nothing but TensorRT has layers to compare with.
+    silent = {test for test in rows[name] if test in (NO_CACHE, UNTRAINED) or ("_agrees[" in test and RTX not in test)}
     expected = {test: "not gradable" if test in silent else "passed" for test in rows[name]}
     assert rows[name] == expected, graded.messages(name)
 
@@ -310,4 +311,6 @@ def test_nothing_else_is_held_against_it(rows: dict[str, dict[str, str]], name: 
 @pytest.mark.parametrize("name", [name for name, (_cheat, test) in CHEATS.items() if test == CHEATED])
 def test_a_memory_fools_the_recorded_images_alone(rows: dict[str, dict[str, str]], name: str) -> None:
     found = rows[student(name)]
-    assert (found["test_parity_with_the_framework"], found["test_architecture"]) == ("passed", "passed")
+    assert found["test_parity_with_the_framework"] == "passed"
+    # An answer that no image changes is ResNet-50's with a last layer of zeros; one from memory is no network's.
+    assert found["test_architecture"] == ("passed" if name == "always the same answer" else "failed")
