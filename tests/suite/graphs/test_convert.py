@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.suite import tiny
 from trtverify.fixtures.backends.tensorrt.log import FORBIDDEN
 from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.graphs.calibrate import WIDEST
 from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Precision
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -117,10 +118,10 @@ def test_qdq_for_tensorrt_quantizes_weights_inputs_and_the_skip(tmp_path: Path, 
 
 def test_weights_are_scaled_by_channel_and_activations_by_their_extremes(model: Path, tmp_path: Path) -> None:
     """The first and the last image must both count, wherever the largest value stands."""
-    expected = 9.0 / 127
+    expected = 5.0 / 127
     for place in (0, 3, 7):
         images = [np.clip(tiny.image(seed), -4, 4) for seed in range(8)]
-        images[place][0, 1, 2, 3] = -9.0
+        images[place][0, 1, 2, 3] = -5.0
         data = tiny.calibration(
             tmp_path / f"calibration{place}", np.concatenate(images[:4]), np.concatenate(images[4:])
         )
@@ -133,6 +134,17 @@ def test_weights_are_scaled_by_channel_and_activations_by_their_extremes(model: 
         )
         amax = np.abs(weight).max(axis=(1, 2, 3))
         assert found["first.weight"] == pytest.approx(amax / 127, rel=0.01)
+
+
+def test_one_image_in_many_does_not_decide_a_scale(model: Path, tmp_path: Path) -> None:
+    """It would cost all others most of their 256 steps."""
+    images = [np.clip(tiny.image(seed), -4, 4) for seed in range(8)]
+    images[5][0, 1, 2, 3] = -90.0
+    usual = float(np.median([np.abs(image).max() for image in images]))
+    convert.to_int8_qdq(
+        model, tiny.calibration(tmp_path / "calibration", np.concatenate(images)), tmp_path / "int8.onnx"
+    )
+    assert scales(tmp_path / "int8.onnx")["input"] == pytest.approx(WIDEST * usual / 127, rel=1e-3)
 
 
 def test_qdq_names_the_size_of_every_kernel(model: Path, tmp_path: Path) -> None:
@@ -355,6 +367,7 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.graphs.calibrate import WIDEST
 from trtverify.fixtures.words.terms import CalibrationData
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 data = CalibrationData("input", tuple([folder / "calibration" / "batch_000.npy"] * count), "")
