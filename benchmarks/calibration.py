@@ -23,7 +23,7 @@ from trtverify.fixtures.engines.lint import lint
 from trtverify.fixtures.graphs import convert
 from trtverify.fixtures.networks.datasets import signature
 from trtverify.fixtures.networks.models import RESNET50
-from trtverify.fixtures.quantization.scales import middle_ratio, of_cache, of_layers
+from trtverify.fixtures.quantization.scales import by_layer, middle_ratio, of_cache, of_layers
 from trtverify.fixtures.words.terms import BuildOptions, CalibrationData, Engine, Precision
 
 HELD_IMAGES = 64
@@ -42,7 +42,7 @@ def ways(onnx: Path, data: CalibrationData, folder: Path) -> Iterator[tuple[str,
 def calibrated(folder: Path, onnx: Path, data: CalibrationData) -> dict[str, float] | None:
     """The scales that TensorRT's calibrator found, by layer; None where it has none, being strongly typed."""
     for cache in folder.glob(f"{onnx.stem}-*-{data.digest[:16]}-*.cache"):
-        return of_cache(cache, onnx, data)
+        return by_layer(of_cache(cache, onnx, data), onnx)
     return None
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import artifact
 
 SCHEMA = 1
-ALGORITHM = "EntropyCalibration2"  # what IInt8EntropyCalibrator2, polygraphy's default, calls itself
-HEADER = re.compile(r"TRT-(\d+)-(\w+)")
+HEADER = re.compile(r"TRT-([\w.]+)-(\w+)")  # polygraphy's default calls itself EntropyCalibration2
 
 
 def seal(cache: Path, onnx: Path, folder: Path) -> Path:
@@ -26,7 +25,7 @@ def seal(cache: Path, onnx: Path, folder: Path) -> Path:
     for path, maker in ((cache, "the polygraphy command that this lab prints"), (onnx, "lab1_export_resnet50.py")):
         if not path.is_file():
             raise artifact.stop(f"there is no {path}", f"make it with {maker}")
-    version, tensors = read(cache)
+    version, algorithm, tensors = read(cache)
     known, needed = names(onnx)
     named = {name for name in tensors if not name.startswith("(Unnamed Layer")}
     # Not all of them: TensorRT may rename or add a tensor, but another model shares few.
@@ -47,7 +46,7 @@ def seal(cache: Path, onnx: Path, folder: Path) -> Path:
         "model_sha256": artifact.sha256(onnx),
         "data_digest": digest(batches),
         "preprocessing": manifest.get("preprocessing"),
-        "algorithm": ALGORITHM,
+        "algorithm": algorithm,
         "tensorrt": version,
         "images": images,
         "cache_sha256": artifact.sha256(cache),
@@ -57,16 +56,16 @@ def seal(cache: Path, onnx: Path, folder: Path) -> Path:
     return path
 
 
-def read(cache: Path) -> tuple[str, set[str]]:
-    """TensorRT's version as the first line says it, and the names of the tensors that have a scale."""
+def read(cache: Path) -> tuple[str, str, set[str]]:
+    """TensorRT's version and the calibrator as the first line says them, and the tensors that have a scale."""
     lines = cache.read_text(encoding="utf-8", errors="replace").splitlines()
     header = HEADER.fullmatch(lines[0].strip()) if lines else None
-    if header is None or header[2] != ALGORITHM:
+    if header is None:
         raise artifact.stop(
-            f"{cache} is no calibration cache of {ALGORITHM}: it begins with {lines[0][:40] if lines else ''!r}",
+            f"{cache} is no calibration cache: it begins with {lines[0][:40] if lines else ''!r}",
             f"rm {cache}, and calibrate with the command that this lab prints",
         )
-    return header[1], {line.rpartition(": ")[0] for line in lines[1:] if line.strip()}
+    return header[1], header[2], {line.rpartition(": ")[0] for line in lines[1:] if line.strip()}
 
 
 def names(onnx_path: Path) -> tuple[set[str], set[str]]:
