@@ -12,10 +12,12 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.suite.spoil import Wrong, must_fail
+from tests.suite.quantization.spoilt import rotated
+from tests.suite.spoil import Wrong, edit, must_fail
 from trtverify.fixtures.graphs.convert import to_int8_qdq
 from trtverify.fixtures.networks.datasets import find_photos
 from trtverify.fixtures.networks.models import RESNET50
+from trtverify.fixtures.quantization.scales import of_layers
 from trtverify.fixtures.submitted.calibration_cache import provenance, write_sidecar
 from trtverify.fixtures.words.terms import CalibrationData
 
@@ -129,6 +131,48 @@ def cache_of_a_neighbour(folder: Path) -> None:
     rewrite_batches(folder, lambda batch: batch[..., ::-1])
 
 
+_known: dict[str, dict[str, float]] = {}
+
+
+def scales_of(folder: Path) -> dict[str, float]:
+    """The scale of each tensor that a layer of ResNet-50 reads, from the first of the images handed in."""
+    digest = hashlib.sha256((folder / "resnet50.onnx").read_bytes()).hexdigest()
+    if digest not in _known:
+        batch = min((folder / "calibration_data").glob("*.npy"))
+        path = folder / "resnet50_int8.partial"
+        to_int8_qdq(folder / "resnet50.onnx", CalibrationData("input", (batch,), "first"), path)
+        layers = of_layers(path)
+        path.unlink()
+        graph = onnx.load(str(folder / "resnet50.onnx"), load_external_data=False).graph
+        _known[digest] = {node.input[0]: layers[node.name] for node in graph.node if node.name in layers}
+    return _known[digest]
+
+
+def cache_with(change: Callable[[dict[str, float]], dict[str, float]]) -> Callable[[Path], None]:
+    """Lab 4: a sealed cache of the right model and images, its scales changed."""
+
+    def spoil(folder: Path) -> None:
+        lines = [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in change(scales_of(folder)).items()]
+        cache = folder / "resnet50_int8.cache"
+        cache.write_text("\n".join(["TRT-100300-EntropyCalibration2", *lines, ""]), encoding="utf-8")
+        write_sidecar(cache, provenance(folder / "resnet50.onnx", calibration_of(folder), "10.3.0"))
+
+    return spoil
+
+
+def moved(scales: dict[str, float]) -> dict[str, float]:
+    """Each tensor with the scale of the one before."""
+    return dict(zip(scales, [*scales.values()][-1:] + [*scales.values()][:-1], strict=True))
+
+
+def graph_with_moved_scales(folder: Path) -> None:
+    """Lab 4: an INT8 graph whose activations' scales stand one tensor further."""
+    batch = min((folder / "calibration_data").glob("*.npy"))
+    path = folder / "resnet50_int8.onnx"
+    to_int8_qdq(folder / "resnet50.onnx", CalibrationData("input", (batch,), "first"), path)
+    edit(path, rotated)
+
+
 def cache_without_provenance(folder: Path) -> None:
     """Lab 4: nobody can tell what it was calibrated on."""
     write_cache(folder, "resnet50.onnx", calibration_of(folder))
@@ -178,6 +222,60 @@ WRONG = (
         "provenance",
     ),
 )
+
+
+CACHE = frozenset({"test_cache_scales_are_the_models"})
+WRONG_SCALES = (
+    Wrong(
+        "a cache cut off",
+        "lab4",
+        LAB4,
+        cache_with(lambda scales: dict(list(scales.items())[:5])),
+        CACHE,
+        "has no scale for",
+    ),
+    Wrong(
+        "a cache doubled",
+        "lab4",
+        LAB4,
+        cache_with(lambda scales: {name: 2 * scale for name, scale in scales.items()}),
+        CACHE,
+        "beyond the largest value",
+    ),
+    Wrong("a cache moved along", "lab4", LAB4, cache_with(moved), CACHE, "too wide"),
+    Wrong(
+        "one scale for all",
+        "lab4",
+        LAB4,
+        cache_with(lambda scales: dict.fromkeys(scales, 0.02)),
+        CACHE,
+        "the same for all",
+    ),
+    Wrong(
+        "45 % of a cache times 50",
+        "lab4",
+        LAB4,
+        cache_with(lambda scales: {n: s * (50 if i % 20 < 9 else 1) for i, (n, s) in enumerate(scales.items())}),
+        CACHE,
+        "too wide",
+    ),
+    Wrong(
+        "an INT8 graph moved along",
+        "lab4",
+        LAB4,
+        graph_with_moved_scales,
+        frozenset({"test_int8_graph_scales_fit"}),
+        "do the scales stand at the tensors",
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", WRONG_SCALES, ids=lambda wrong: wrong.name.replace(" ", "-"))
+def test_wrong_scales_fail_for_their_own_reason(
+    wrong: Wrong, copy_of: Callable[..., Path], verify: Callable[..., Any]
+) -> None:
+    must_fail(wrong, copy_of, verify)
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.name.replace(" ", "-"))

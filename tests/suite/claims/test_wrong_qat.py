@@ -161,7 +161,7 @@ WRONG = (
         ("lab5",),
         scale_by(2, weights=False),
         frozenset({"test_activation_scales_fit"}),
-        "times",
+        "too wide",
     ),
     Wrong(
         "weight scales doubled",

@@ -365,6 +365,7 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 from trtverify.fixtures.graphs import convert, rules
+from trtverify.fixtures.graphs.calibrate import WIDEST
 from trtverify.fixtures.words.terms import CalibrationData
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 data = CalibrationData("input", tuple([folder / "calibration" / "batch_000.npy"] * count), "")
