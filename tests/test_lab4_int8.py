@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 
 from trtverify.fixtures.answers.accuracy import agreement
@@ -18,6 +20,7 @@ from trtverify.fixtures.quantization.quantized import Quantize
 from trtverify.fixtures.quantization.scales import middle_ratio, of_cache, of_layers
 from trtverify.fixtures.report.record import CalibrationRow, Record
 from trtverify.fixtures.submitted.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
+from trtverify.fixtures.submitted.manifests import of_calibration
 from trtverify.fixtures.submitted.submission import Submission, suite_cache
 from trtverify.fixtures.words.messages import _
 from trtverify.fixtures.words.terms import CalibrationData, Precision
@@ -123,6 +126,19 @@ class TestCalibrationData:
                 ranges=", ".join(f"{channel.low:.4g}…{channel.high:.4g}" for channel in calibration.channels),
             ),
             look=look,
+        )
+
+    @pytest.mark.points(1)
+    def test_calibration_manifest_is_true(self, calibration: CalibrationSet) -> None:
+        """What the manifest says of the batches holds: their lab and network, how many, their hashes, the arithmetic."""
+        if calibration.manifest is None:
+            not_gradable(Cause.NOT_SUBMITTED, _("no manifest was handed in"))
+        wrong = list(islice(of_calibration(calibration.manifest, calibration, RESNET50), 3))
+        require(
+            not wrong,
+            expected=_("a manifest of these batches, true in what can be checked"),
+            found="; ".join(wrong),
+            look=_("run {command}").format(command=REGENERATE),
         )
 
     @pytest.mark.points(2)

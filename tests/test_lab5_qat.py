@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import pytest
 
-from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
-from trtverify.fixtures.claims.onnx import OnnxClaims, answers
+from trtverify.fixtures.claims.held_out import HeldOut, held_out, says_digits, stated
+from trtverify.fixtures.claims.onnx import OnnxClaims
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.later import np
-from trtverify.fixtures.networks.datasets import Labelled, Photos, find_labelled
+from trtverify.fixtures.networks.datasets import Photos, find_labelled
 from trtverify.fixtures.networks.models import RESNET18, RESNET18_QAT, Model
 from trtverify.fixtures.quantization.scales import activation_use
 from trtverify.fixtures.report.record import Record
-from trtverify.fixtures.submitted.curves import parse
+from trtverify.fixtures.submitted.curves import against, doubts, parse
+from trtverify.fixtures.submitted.manifests import accuracy, counted, most_apart
 from trtverify.fixtures.submitted.strict_json import require_json
 from trtverify.fixtures.submitted.submission import Submission
 from trtverify.fixtures.words.messages import _
@@ -36,49 +38,14 @@ WEIGHT_RANGE = (0.4, 1.2)
 # Thousands of images have larger extremes than this sample: 1.1 to 1.4 times. Cutting rare peaks is right too.
 ACTIVATION_RANGE = (0.3, 1.6)
 RANGE_IMAGES = 64
-# Of scikit-learn's digits, which say nothing of CIFAR-10, so that a machine without images is done sooner.
-STAND_IN_IMAGES = 500
+# What an accuracy of somebody's own rests on at least, where nothing says on how many images.
+LEAST_TEST_IMAGES = 188
 
 
 @pytest.fixture(scope="module")
-def held_out(submission: Submission, request: pytest.FixtureRequest) -> tuple[Labelled, dict[str, Any]]:
-    """Test images that the network never saw, and its manifest."""
-    manifest = submission.manifest("lab5", RESNET18_QAT.name) or {}
-    source = str((manifest.get("data") or {}).get("source", ""))
-    config = request.config
-    count, stand_in = config.getoption("accuracy_images"), source.startswith("scikit-learn digits")
-    if stand_in:
-        count = min(count, STAND_IN_IMAGES)
-    found = find_labelled(config.getoption("cifar10"), stand_in, count, fresh_seed(config))
-    if found is None:
-        not_gradable(Cause.DEPENDENCY_MISSING, _("no test images: give CIFAR-10's folder with --cifar10 DIR"))
-    return found, manifest
-
-
-def preprocessing(manifest: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation by channel that the manifest says the network takes."""
-    described = manifest.get("preprocessing") or {}
-    mean: Any = described.get("mean")
-    std: Any = described.get("std")
-    for values in (mean, std):
-        if not (
-            isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) and v > 0 for v in values)
-        ):
-            fail(
-                expected=_("the manifest's preprocessing with a mean and a std for each channel"),
-                found=str(described)[:80],
-                look=_("run lab5_qat_resnet18_cifar10.py, whose manifest says it"),
-            )
-    return tuple(mean), tuple(std)
-
-
-def accuracy(submission: Submission, model: Model, held: Labelled, manifest: dict[str, Any]) -> float:
-    """Share of held-out images that the exported model itself, in ONNX Runtime, gives the right class."""
-    path = read_graph(submission, "lab5", model.file).path
-    images = held.normalised(*preprocessing(manifest))
-    feeds = [{model.input[0]: images[part]} for part in held.batches(50)]
-    outputs = answers(path, model, feeds)
-    return float(np.mean(outputs.argmax(axis=1) == held.labels))
+def held(submission: Submission, request: pytest.FixtureRequest) -> HeldOut:
+    """Test images that the network never saw, as it takes them."""
+    return held_out(submission, request.config)
 
 
 @pytest.mark.lab5
@@ -165,11 +132,10 @@ class TestQat(OnnxClaims, ClassifierClaims, SpeedupClaims):
         )
 
     @pytest.mark.points(2)
-    def test_activation_scales_fit(self, submission: Submission, held_out: tuple[Labelled, dict[str, Any]]) -> None:
+    def test_activation_scales_fit(self, submission: Submission, held: HeldOut) -> None:
         """The activations' scales hold what held-out images bring, and not much more."""
-        held, manifest = held_out
         path = read_graph(submission, "lab5", self.model.file).path
-        images = held.normalised(*preprocessing(manifest))[:RANGE_IMAGES]
+        images = held.normalised()[:RANGE_IMAGES]
         try:
             use = activation_use(path, [{self.model.input[0]: image[None]} for image in images])
         except ValueError as error:
@@ -190,34 +156,48 @@ class TestQat(OnnxClaims, ClassifierClaims, SpeedupClaims):
         )
 
     @pytest.mark.points(1)
-    def test_curves_are_a_training(self, submission: Submission, record: Record) -> None:
-        """The curves hold, for each epoch, its phase, its loss and the shares of images that were right."""
+    def test_curves_are_a_training(
+        self, submission: Submission, record: Record, request: pytest.FixtureRequest
+    ) -> None:
+        """The curves are those of a training that ended in fine-tuning, and in the network that was handed in."""
         path = submission.optional("lab5", "training_curves.json")
+        document = require_json(path)
         try:
-            record.curves.extend(parse(require_json(path)))
+            rows = parse(document)
         except ValueError as error:
             fail(
                 expected=_("{file} as lab 5 lays it out").format(file=path.name),
                 found=str(error),
                 look=_("run lab5_qat_resnet18_cifar10.py, which writes it"),
             )
+        record.curves.extend(rows)
+        look = _("write a row after each epoch, in both phases, from what was measured in it")
+        wrong = list(islice(doubts(rows), 3))
+        require(not wrong, expected=_("the epochs of one training"), found="; ".join(wrong), look=look)
+        held: HeldOut = request.getfixturevalue("held")
+        images = counted(document.get("data"), "test_images", LEAST_TEST_IMAGES)
+        other = against(rows, held.accuracy(submission, self.model), len(held.images.labels), images)
+        require(
+            other is None, expected=_("curves that end at the accuracy of the network"), found=str(other), look=look
+        )
 
     @pytest.mark.points(4)
-    def test_accuracy(self, submission: Submission, held_out: tuple[Labelled, dict[str, Any]]) -> None:
+    def test_accuracy(self, submission: Submission, held: HeldOut) -> None:
         """The exported INT8 model itself classifies held-out images, and loses little against its parent."""
-        held, manifest = held_out
-        if manifest.get("weights") == "untrained":
+        found = held.accuracy(submission, self.model)
+        if found < LEAST_ACCURACY and held.manifest.get("weights") == "untrained" and held.digits:
             not_gradable(Cause.UNTRAINED, _("the manifest claims no accuracy"))
-        found = accuracy(submission, self.model, held, manifest)
         require(
             found >= LEAST_ACCURACY,
             expected=_("at least {least:.0%} of {count} held-out images right").format(
-                least=LEAST_ACCURACY, count=len(held.labels)
+                least=LEAST_ACCURACY, count=len(held.images.labels)
             ),
             found=f"{found:.1%}",
-            look=_("compare with the parent's accuracy: low too means training or preprocessing, else the scales"),
+            look=_("the network was trained on digits: give lab 5 CIFAR-10 with --data DIR")
+            if held.said_digits and not held.digits
+            else _("compare with the parent's accuracy: low too means training or preprocessing, else the scales"),
         )
-        parent = accuracy(submission, RESNET18, held, manifest)
+        parent = held.accuracy(submission, RESNET18)
         require(
             found >= parent - LARGEST_LOSS,
             expected=_("within {loss:.0%} of the FP32 parent's {parent:.1%}").format(loss=LARGEST_LOSS, parent=parent),
@@ -225,11 +205,32 @@ class TestQat(OnnxClaims, ClassifierClaims, SpeedupClaims):
             look=_("fine-tune longer with fake quantization, at a tenth of the learning rate"),
         )
 
+    @pytest.mark.points(1)
+    @pytest.mark.parametrize("model", [RESNET18, RESNET18_QAT], ids=lambda model: model.name)
+    def test_accuracy_is_as_claimed(self, submission: Submission, held: HeldOut, model: Model) -> None:
+        """A manifest that gives an accuracy gives the one that is measured, as far as samples of images tell."""
+        manifest = submission.manifest("lab5", model.name) or {}
+        claimed = accuracy(manifest.get("accuracy"))
+        if claimed is None:
+            not_gradable(Cause.NOT_SUBMITTED, _("the manifest claims no accuracy"))
+        images = len(held.images.labels)
+        found = held.accuracy(submission, model)
+        apart = most_apart(claimed, found, images, counted(manifest.get("data"), "test_images", LEAST_TEST_IMAGES))
+        require(
+            abs(claimed - found) <= apart,
+            expected=_("within {apart:.1%} of the {found:.1%} that {images} held-out images give").format(
+                apart=apart, found=found, images=images
+            ),
+            found=_("the manifest says {claimed:.1%}").format(claimed=claimed),
+            look=_("measure the exported file itself, on images that it was not trained on"),
+        )
+
     def images(self, case: Case, photos: Photos, seed: int) -> npt.NDArray[np.float32]:
         """The suite's held-out images, normalised as the manifest says."""
         manifest = case.submission.manifest("lab5", RESNET18_QAT.name) or {}
-        source = str((manifest.get("data") or {}).get("source", ""))
-        held = find_labelled(photos.cifar10, source.startswith("scikit-learn digits"), max(16, case.batch), seed)
-        if held is None:
+        digits = photos.cifar10 is None and says_digits(manifest)
+        held = find_labelled(photos.cifar10, digits, max(16, case.batch), seed)
+        normalisation = stated(manifest)
+        if held is None or normalisation is None:
             return super().images(case, photos, seed)
-        return held.normalised(*preprocessing(manifest))
+        return held.normalised(*normalisation)
