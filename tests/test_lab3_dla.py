@@ -13,8 +13,8 @@ from trtverify.fixtures.claims.onnx import OnnxClaims
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.claims.steps import built, not_computed
 from trtverify.fixtures.engines import dla
-from trtverify.fixtures.engines.layers import by_node, prove
 from trtverify.fixtures.engines.layer_information import Told, names_only, tell
+from trtverify.fixtures.engines.layers import by_node, prove
 from trtverify.fixtures.graphs.onnx_file import load
 from trtverify.fixtures.networks.models import MOBILENET_V2
 from trtverify.fixtures.report.record import PlacementRow, Record
@@ -128,8 +128,8 @@ class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
     def test_placement_follows_the_table(self, submission: Submission, placement: dla.Placement) -> None:
         """Each layer is where the support table of labs/dla_support.toml puts it; nine in ten where a builder did.
 
-        A builder may leave on the GPU what the table lets a DLA take, and know layers of later versions; what the hardware
-        cannot do, it does not either. So a tenth of a placement said to be a builder's may be invented.
+        A builder may leave on the GPU what the table lets a DLA take, and know layers of later versions; what the
+        hardware cannot do, it does not either. So a tenth of a placement said to be a builder's may be invented.
         """
         graph = read_graph(submission, "lab3", self.model.file)
         try:
@@ -156,8 +156,8 @@ class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
         )
 
     @pytest.mark.points(3)
-    def test_layer_information_is_fp16(self, layer_info: tuple[Layer, ...]) -> None:
-        """The convolutions in the submitted layer_info.json compute in FP16 by their kernels, as the engine is said to."""
+    def test_layer_information_is_fp16(self, submission: Submission, layer_info: tuple[Layer, ...]) -> None:
+        """The convolutions in the submitted layer_info.json compute in FP16, by their kernels' names."""
         if names_only(layer_info):
             not_gradable(Cause.NOT_SUBMITTED, _("layer_info.json holds names only; {look}").format(look=DETAILED))
         found = told(submission, layer_info)
@@ -165,9 +165,9 @@ class TestMobileNetV2(OnnxClaims, ClassifierClaims, SpeedupClaims):
         if not found.precisions or found.by_kernel < LEAST_BY_KERNEL * found.dense:
             not_gradable(
                 Cause.NOT_SUBMITTED,
-                _("layer_info.json tells the kernels of {count} convolutions only, and formats prove nothing; {look}").format(
-                    count=found.by_kernel, look=DETAILED
-                ),
+                _(
+                    "layer_info.json tells the kernels of {count} convolutions only, and formats prove nothing; {look}"
+                ).format(count=found.by_kernel, look=DETAILED),
             )
         require(
             found.share(Precision.FP16) >= LEAST_IN_FP16,

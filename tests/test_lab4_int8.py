@@ -37,8 +37,8 @@ LEAST_INDEPENDENT = 29.0
 # What ImageNet's mean and deviation make of the darkest and the brightest pixel, by channel.
 DARKEST = [(0 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
 BRIGHTEST = [(1 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
-# One photograph in two hundred looks like a random field: over a quarter of 32 by chance once in 10^12 sets. A few that are
-# none move no scale far, so less than a quarter passes.
+# One photograph in two hundred looks like a random field: over a quarter of 32 by chance once in 10^12 sets. A few
+# that are none move no scale far, so less than a quarter passes.
 MOST_FIELDS = 0.25
 OWN_IMAGES = 32
 HELD_IMAGES = 16
@@ -130,7 +130,7 @@ class TestCalibrationData:
 
     @pytest.mark.points(1)
     def test_calibration_manifest_is_true(self, calibration: CalibrationSet) -> None:
-        """What the manifest says of the batches holds: their lab and network, how many, their hashes, the arithmetic."""
+        """What the manifest says of the batches holds: lab and network, how many, their hashes, the arithmetic."""
         if calibration.manifest is None:
             not_gradable(Cause.NOT_SUBMITTED, _("no manifest was handed in"))
         wrong = list(islice(of_calibration(calibration.manifest, calibration, RESNET50), 3))

@@ -1,4 +1,4 @@
-"""Photographs are known again whatever was done to them, no other is taken for one, and random fields are no photographs."""
+"""Photographs are known again whatever was done to them, no other is taken for one, and random fields are none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def photos() -> list[Picture]:
     return [photo for _path, photo in bundled.known()]
 
 
-def pixels(picture: Picture) -> np.ndarray[Any, Any]:
+def pixels(picture: Picture) -> Any:
     return np.asarray(picture.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
 
 
@@ -84,7 +84,7 @@ def test_copies_are_one_and_crops_are_not(photos: list[Picture]) -> None:
     assert groups(np.stack([signature(pixels(crop)) for crop in crops])) == [1] * 9
 
 
-def field(amplitude: Callable[[Any], Any]) -> np.ndarray[Any, Any]:
+def field(amplitude: Callable[[Any], Any]) -> Any:
     rows, columns = np.fft.fftfreq(224)[:, None], np.fft.fftfreq(224)
     radius = np.hypot(rows, columns)
     radius[0, 0] = 1
@@ -92,7 +92,7 @@ def field(amplitude: Callable[[Any], Any]) -> np.ndarray[Any, Any]:
     return (found - found.min()) / np.ptp(found)
 
 
-def blobs() -> np.ndarray[Any, Any]:
+def blobs() -> Any:
     y, x = np.mgrid[0:224, 0:224] / 223
     spots = [(*DRAW.uniform(0, 1, 2), DRAW.uniform(0.03, 0.25), DRAW.normal()) for _spot in range(12)]
     found = sum(a * np.exp(-((x - u) ** 2 + (y - v) ** 2) / 2 / s**2) for u, v, s, a in spots)
