@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ from trtverify.fixtures.quantization.scales import (
 from trtverify.fixtures.quantization.symmetric import require_symmetric_int8
 from trtverify.fixtures.report.record import CalibrationRow, Record
 from trtverify.fixtures.submitted.calibration import BIN_WIDTH, FIRST_BIN, CalibrationSet, own, read_set
+from trtverify.fixtures.submitted.manifests import of_calibration
 from trtverify.fixtures.submitted.submission import Submission, suite_cache
 from trtverify.fixtures.words.messages import _
 from trtverify.fixtures.words.terms import CalibrationData, Precision
@@ -51,8 +53,8 @@ LEAST_INDEPENDENT = 29.0
 # What ImageNet's mean and deviation make of the darkest and the brightest pixel, by channel.
 DARKEST = [(0 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
 BRIGHTEST = [(1 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
-# One photograph in two hundred looks like a random field: over a quarter of 32 by chance once in 10^12 sets. A few that are
-# none move no scale far, so less than a quarter passes.
+# One photograph in two hundred looks like a random field: over a quarter of 32 by chance once in 10^12 sets. A few
+# that are none move no scale far, so less than a quarter passes.
 MOST_FIELDS = 0.25
 OWN_IMAGES = 32
 HELD_IMAGES = 16
@@ -141,6 +143,19 @@ class TestCalibrationData:
                 ranges=", ".join(f"{channel.low:.4g}…{channel.high:.4g}" for channel in calibration.channels),
             ),
             look=look,
+        )
+
+    @pytest.mark.points(1)
+    def test_calibration_manifest_is_true(self, calibration: CalibrationSet) -> None:
+        """What the manifest says of the batches holds: lab and network, how many, their hashes, the arithmetic."""
+        if calibration.manifest is None:
+            not_gradable(Cause.NOT_SUBMITTED, _("no manifest was handed in"))
+        wrong = list(islice(of_calibration(calibration.manifest, calibration, RESNET50), 3))
+        require(
+            not wrong,
+            expected=_("a manifest of these batches, true in what can be checked"),
+            found="; ".join(wrong),
+            look=_("run {command}").format(command=REGENERATE),
         )
 
     @pytest.mark.points(2)

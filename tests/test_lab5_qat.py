@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import pytest
 
-from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
 from trtverify.fixtures.claims.function import FunctionClaims
-from trtverify.fixtures.claims.onnx import OnnxClaims, answers
+from trtverify.fixtures.claims.held_out import HeldOut, held_out, said_normalisation, says_digits, why_so_few
+from trtverify.fixtures.claims.onnx import OnnxClaims
 from trtverify.fixtures.claims.speedup import SpeedupClaims
-from trtverify.fixtures.graphs.contents import read
 from trtverify.fixtures.later import np
-from trtverify.fixtures.networks.datasets import Labelled, Photos, find_labelled
+from trtverify.fixtures.networks.datasets import Photos, find_labelled
 from trtverify.fixtures.networks.models import RESNET18, RESNET18_QAT, Model
-from trtverify.fixtures.networks.normalisation import KNOWN, Normalisation, stated
 from trtverify.fixtures.quantization.fit import CHUNK, Population, judge, powers_of_two, require_weights_fit
 from trtverify.fixtures.quantization.scales import in_floating_point, of_activations
 from trtverify.fixtures.quantization.symmetric import require_symmetric_int8
 from trtverify.fixtures.report.record import Record
-from trtverify.fixtures.submitted.curves import parse
+from trtverify.fixtures.submitted.curves import against, doubts, parse
+from trtverify.fixtures.submitted.manifests import accuracy, counted, most_apart
 from trtverify.fixtures.submitted.strict_json import require_json
 from trtverify.fixtures.submitted.submission import Submission
 from trtverify.fixtures.words.messages import _
@@ -43,74 +41,14 @@ LARGEST_LOSS = 0.02
 RANGE_IMAGES = 4 * CHUNK
 WIDEST_AT_HALF = 1.6
 MORE_IMAGES = 100
-# To find the preprocessing that nobody stated: chance is a tenth, and a wrong one costs tens of per cent.
-TRIED_IMAGES = 200
-# Of scikit-learn's digits, which say nothing of CIFAR-10, so that a machine without images is done sooner.
-STAND_IN_IMAGES = 500
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """Test images that the network never saw, its manifest, and how it takes them."""
-
-    labelled: Labelled
-    manifest: dict[str, Any]
-    normalisation: Normalisation
-
-    @property
-    def images(self) -> npt.NDArray[np.float32]:
-        """Normalised, N×3×32×32."""
-        return self.labelled.normalised(self.normalisation.mean, self.normalisation.std)
+# What an accuracy of somebody's own rests on at least, where nothing says on how many images.
+LEAST_TEST_IMAGES = 188
 
 
 @pytest.fixture(scope="module")
-def held_out(submission: Submission, request: pytest.FixtureRequest) -> HeldOut:
-    """Test images that the network never saw, preprocessed as its manifest says, or as suits it best."""
-    config = request.config
-    labelled = _labelled(
-        submission, config.getoption("cifar10"), config.getoption("accuracy_images"), fresh_seed(config)
-    )
-    if labelled is None:
-        not_gradable(Cause.DEPENDENCY_MISSING, _("no test images: give CIFAR-10's folder with --cifar10 DIR"))
-    manifest = submission.manifest("lab5", RESNET18_QAT.name) or {}
-    return HeldOut(labelled, manifest, _normalisation(submission, labelled))
-
-
-def _labelled(submission: Submission, cifar10: Path | None, count: int, seed: int) -> Labelled | None:
-    """CIFAR-10 where the teacher gave it, whatever the manifest says; else the stand-in, for who trained on that."""
-    manifest = submission.manifest("lab5", RESNET18_QAT.name) or {}
-    data = manifest.get("data")
-    source = str(data.get("source", "")) if isinstance(data, dict) else ""
-    stand_in = cifar10 is None and source.startswith("scikit-learn digits")
-    return find_labelled(cifar10, stand_in, min(count, STAND_IN_IMAGES) if stand_in else count, seed)
-
-
-def _normalisation(submission: Submission, held: Labelled) -> Normalisation:
-    """What the manifest states; where it states nothing, that of the known ones with which the network is right."""
-    try:
-        found = stated(submission.manifest("lab5", RESNET18_QAT.name) or {})
-    except ValueError as error:
-        fail(
-            expected=_("the manifest's preprocessing with a mean and a std for each channel"),
-            found=str(error),
-            look=_("state what training used, three numbers each, or leave preprocessing out"),
-        )
-    return found or best_known(read_graph(submission, "lab5", RESNET18_QAT.file).path, held)
-
-
-def best_known(path: Path, held: Labelled) -> Normalisation:
-    """Of the usual ways to normalise CIFAR-10, the one with which the network gets most of a few images right."""
-    few = dataclasses.replace(held, images=held.images[:TRIED_IMAGES], labels=held.labels[:TRIED_IMAGES])
-    return max(KNOWN, key=lambda known: accuracy(path, RESNET18_QAT, few, known))
-
-
-def accuracy(path: Path, model: Model, held: Labelled, normalisation: Normalisation) -> float:
-    """Share of held-out images that the exported model itself, in ONNX Runtime, gives the right class."""
-    images = held.normalised(normalisation.mean, normalisation.std)
-    fixed = isinstance(read(path).inputs[0].shape[0], int)
-    feeds = [{model.input[0]: images[part]} for part in held.batches(1 if fixed else 50)]
-    outputs = answers(path, model, feeds)
-    return float(np.mean(outputs.argmax(axis=1) == held.labels))
+def held(submission: Submission, request: pytest.FixtureRequest) -> HeldOut:
+    """Test images that the network never saw, as it takes them."""
+    return held_out(submission, request.config)
 
 
 @pytest.mark.lab5
@@ -169,7 +107,7 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
         require_weights_fit(graph)
 
     @pytest.mark.points(2)
-    def test_activation_scales_fit(self, submission: Submission, held_out: HeldOut) -> None:
+    def test_activation_scales_fit(self, submission: Submission, held: HeldOut) -> None:
         """The activations' scales hold what held-out images bring, and not much more."""
         graph = read_graph(submission, "lab5", self.model.file)
         scales = of_activations(graph.path)
@@ -179,7 +117,7 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
             found=_("none"),
             look=_("was the model exported with fake quantization on? Float layers stay float in an INT8 engine"),
         )
-        images = (image[None] for image in held_out.images[:RANGE_IMAGES])
+        images = (image[None] for image in held.normalised()[:RANGE_IMAGES])
         try:
             with in_floating_point(graph.path, graph.inputs[0].name) as (watch, read_by):
                 judge(watch, scales, read_by, images, Population(known=False, times=MORE_IMAGES))
@@ -203,37 +141,48 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
         )
 
     @pytest.mark.points(1)
-    def test_curves_are_a_training(self, submission: Submission, record: Record) -> None:
-        """The curves hold, for each epoch, its phase, its loss and the shares of images that were right."""
+    def test_curves_are_a_training(
+        self, submission: Submission, record: Record, request: pytest.FixtureRequest
+    ) -> None:
+        """The curves are those of a training that ended in fine-tuning, and in the network that was handed in."""
         path = submission.optional("lab5", "training_curves.json")
+        document = require_json(path)
         try:
-            record.curves.extend(parse(require_json(path)))
+            rows = parse(document)
         except ValueError as error:
             fail(
                 expected=_("{file} as lab 5 lays it out").format(file=path.name),
                 found=str(error),
                 look=_("run lab5_qat_resnet18_cifar10.py, which writes it"),
             )
+        record.curves.extend(rows)
+        look = _("write a row after each epoch, in both phases, from what was measured in it")
+        wrong = list(islice(doubts(rows), 3))
+        require(not wrong, expected=_("the epochs of one training"), found="; ".join(wrong), look=look)
+        held: HeldOut = request.getfixturevalue("held")
+        images = counted(document.get("data"), "test_images", LEAST_TEST_IMAGES)
+        other = against(rows, held.accuracy(submission, self.model), len(held.images.labels), images)
+        require(
+            other is None, expected=_("curves that end at the accuracy of the network"), found=str(other), look=look
+        )
 
     @pytest.mark.points(4)
-    def test_accuracy(self, submission: Submission, held_out: HeldOut) -> None:
+    def test_accuracy(self, submission: Submission, held: HeldOut) -> None:
         """The exported INT8 model itself classifies held-out images, and loses little against its parent."""
-        held = held_out.labelled
-        if held_out.manifest.get("weights") == "untrained":
+        found = held.accuracy(submission, self.model)
+        if found < LEAST_ACCURACY and held.manifest.get("weights") == "untrained" and held.digits:
             not_gradable(Cause.UNTRAINED, _("the manifest claims no accuracy"))
-        path = read_graph(submission, "lab5", self.model.file).path
-        found = accuracy(path, self.model, held, held_out.normalisation)
         require(
             found >= LEAST_ACCURACY,
             expected=_("at least {least:.0%} of {count} held-out images right").format(
-                least=LEAST_ACCURACY, count=len(held.labels)
+                least=LEAST_ACCURACY, count=len(held.images.labels)
             ),
             found=_("{found:.1%} of {source}, normalised with {normalisation}").format(
-                found=found, source=held.source, normalisation=held_out.normalisation
+                found=found, source=held.images.source, normalisation=held.normalisation
             ),
-            look=self._why(path, held_out),
+            look=why_so_few(submission, held, LEAST_ACCURACY),
         )
-        parent = accuracy(read_graph(submission, "lab5", RESNET18.file).path, RESNET18, held, held_out.normalisation)
+        parent = held.accuracy(submission, RESNET18)
         require(
             found >= parent - LARGEST_LOSS,
             expected=_("within {loss:.0%} of the FP32 parent's {parent:.1%}").format(loss=LARGEST_LOSS, parent=parent),
@@ -241,20 +190,32 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
             look=_("look at the scales first, then fine-tune longer, at a tenth of the learning rate"),
         )
 
-    def _why(self, path: Path, held_out: HeldOut) -> str:
-        """What to look at where too few images are right: the preprocessing, where another one is right."""
-        held = held_out.labelled
-        other = best_known(path, held)
-        if other != held_out.normalisation and accuracy(path, self.model, held, other) >= LEAST_ACCURACY:
-            return _("with {normalisation} it is right: state that as the manifest's preprocessing").format(
-                normalisation=other
-            )
-        return _("compare with the parent's accuracy: low too means training or preprocessing, else the scales")
+    @pytest.mark.points(1)
+    @pytest.mark.parametrize("model", [RESNET18, RESNET18_QAT], ids=lambda model: model.name)
+    def test_accuracy_is_as_claimed(self, submission: Submission, held: HeldOut, model: Model) -> None:
+        """A manifest that gives an accuracy gives the one that is measured, as far as samples of images tell."""
+        manifest = submission.manifest("lab5", model.name) or {}
+        claimed = accuracy(manifest.get("accuracy"))
+        if claimed is None:
+            not_gradable(Cause.NOT_SUBMITTED, _("the manifest claims no accuracy"))
+        images = len(held.images.labels)
+        found = held.accuracy(submission, model)
+        apart = most_apart(claimed, found, images, counted(manifest.get("data"), "test_images", LEAST_TEST_IMAGES))
+        require(
+            abs(claimed - found) <= apart,
+            expected=_("within {apart:.1%} of the {found:.1%} that {images} held-out images give").format(
+                apart=apart, found=found, images=images
+            ),
+            found=_("the manifest says {claimed:.1%}").format(claimed=claimed),
+            look=_("measure the exported file itself, on images that it was not trained on"),
+        )
 
     def images(self, case: Case, photos: Photos, seed: int) -> npt.NDArray[np.float32]:
-        """The suite's held-out images, normalised as the network takes them."""
-        held = _labelled(case.submission, photos.cifar10, max(16, case.batch), seed)
-        if held is None:
+        """The suite's held-out images, normalised as the manifest says."""
+        manifest = case.submission.manifest("lab5", RESNET18_QAT.name) or {}
+        digits = photos.cifar10 is None and says_digits(manifest)
+        held = find_labelled(photos.cifar10, digits, max(16, case.batch), seed)
+        normalisation = said_normalisation(manifest)
+        if held is None or normalisation is None:
             return super().images(case, photos, seed)
-        known = stated(case.submission.manifest("lab5", RESNET18_QAT.name) or {}) or KNOWN[0]
-        return held.normalised(known.mean, known.std)
+        return held.normalised(normalisation.mean, normalisation.std)

@@ -158,7 +158,7 @@ def test_wrong_work_fails_for_its_own_reason(
     ("told", "kernel", "share", "says"),
     [
         ("FP16", "f16f16_f16f16_f16", 1, None),
-        ("FP16", "f16f16_f16f16_f16", 2 / 3, "35 of them named; 0 in another precision"),
+        ("FP16", "f16f16_f16f16_f16", 2 / 3, "no layers of this model"),
     ],
     ids=["right", "left-out"],
 )
@@ -168,5 +168,5 @@ def test_layer_information_beside_an_engine_built_here(
     test, folder = "test_layer_information_agrees", copy_of("lab3")
     layers(folder, told, kernel, share)
     outcome = verify(folder, "lab3", "-k", test, backend="tensorrt_rtx")
-    assert outcome.with_verdict("passed" if says is None else "failed") == {test}, outcome.output
-    assert says is None or says in outcome.message(test)
+    assert outcome.with_verdict("passed" if says is None else "not gradable") == {test}, outcome.output
+    assert says is None or any(says in message for message in outcome.messages.values())
