@@ -46,7 +46,7 @@ class Outcome:
 
 @pytest.fixture(scope="session")
 def labs(request: pytest.FixtureRequest) -> Callable[[str], Path]:
-    """The reference labs' artifacts by lab, made once and kept in the suite's cache; skips where they cannot be made."""
+    """The reference labs' artifacts by lab, made once and kept in the suite's cache; skips where torch is missing."""
     if missing := [name for name in ("torch", "torchvision", "ultralytics") if find_spec(name) is None]:
         pytest.skip(f"the labs' artifacts need {', '.join(missing)}: pip install -r requirements.txt")
     options = LabOptions(
