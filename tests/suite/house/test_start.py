@@ -125,12 +125,17 @@ def test_typing_error():
     import trtverify.fixtures.no_such_module
 """
 _BLOCKED = """
-import os, sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in os.environ.get("BLOCKED", "").split(","):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Blocked())
+import functools, importlib.metadata as metadata, os
+from importlib.machinery import PathFinder
+find, from_name = PathFinder.find_spec, metadata.Distribution.from_name
+blocked = os.environ.get("BLOCKED", "").split(",")
+def find_spec(name, path=None, target=None):
+    return None if name.split(".")[0] in blocked else find(name, path, target)
+def distribution(name):
+    if name.replace("-", "_") in blocked:
+        raise metadata.PackageNotFoundError(name)
+    return from_name(name)
+PathFinder.find_spec, metadata.Distribution.from_name = map(functools.partial, (find_spec, distribution))
 """
 _LATER = sorted(NEEDED.keys() - {"filelock", "packaging", "pytest_benchmark"})
 
