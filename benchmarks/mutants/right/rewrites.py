@@ -22,7 +22,7 @@ OPSETS = range(13, 24)
 def cases(base: str, folder: Path, file: str) -> Iterator[Case]:
     """Every rewriting, and some three at once."""
     stem = file.removesuffix(".onnx")
-    known = list(rewrites(base))
+    known = list(rewrites(base, bases.graph(folder / file)))
     for kind, what, change in known:
         yield case(base, file, kind, f"{stem} {what}", [change])
     for way, save in savings():
@@ -60,7 +60,7 @@ def derive(folder: Path, file: str) -> None:
         (folder / "layer_info.json").unlink(missing_ok=True)
 
 
-def rewrites(base: str) -> Iterator[tuple[str, str, Edit]]:
+def rewrites(base: str, model: Any) -> Iterator[tuple[str, str, Edit]]:
     """(kind, what is done, the change)."""
     for version in OPSETS:
         yield "opset", f"in opset {version}", to_opset(version)
@@ -70,7 +70,7 @@ def rewrites(base: str) -> Iterator[tuple[str, str, Edit]]:
         yield "container", what, change
     if not base.startswith("lab3"):  # lab 3's table tells a batch that is not fixed apart
         yield "interface", "with a dynamic batch", dynamic
-    for what, change in operators.rewrites():
+    for what, change in operators.rewrites(model):
         yield "operators", what, change
 
 
