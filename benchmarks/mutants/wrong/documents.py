@@ -47,6 +47,7 @@ def cases(base: str, folder: Path) -> Iterator[Case]:
                 make,
                 Expected(r".", r"JSON|layers|epochs|object|key|UTF"),
                 why,
+                engines=False,
             )
 
 
@@ -55,7 +56,7 @@ def _of_fields(
 ) -> Iterator[Case]:
     for what, change, why in changes:
         rule = _either if why == NOT_CLAIMED else None
-        yield Case(base, kind, f"{where} {what}", edited(where, change), who, why, rule=rule)
+        yield Case(base, kind, f"{where} {what}", edited(where, change), who, why, rule=rule, engines=False)
 
 
 def _either(_base: Path, _folder: Path) -> tuple[str, str]:
