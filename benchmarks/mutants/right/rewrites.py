@@ -211,7 +211,7 @@ def another_order(model: Any) -> None:
 def with_function(model: Any) -> None:
     """Every ReLU, Clip or Sigmoid as a call of a function of the model's own, as newer exporters write it."""
     names = {"Relu": ["x"], "Sigmoid": ["x"], "Clip": ["x", "low", "high"]}
-    used = {node.op_type for node in model.graph.node if len(node.input) == len(names.get(node.op_type, ()))}
+    used = {n.op_type for n in model.graph.node if n.op_type in names and len(n.input) == len(names[n.op_type])}
     opset = [helper.make_opsetid("", max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))]
     for operator in sorted(used):
         inner = [helper.make_node(operator, names[operator], ["y"], "inner")]
