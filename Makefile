@@ -12,7 +12,7 @@ else
 REQUIREMENTS := requirements.lock
 endif
 
-.PHONY: verify test test-slow test-browser test-jetpack test-pythons fuzz bench lint messages lock clean system
+.PHONY: verify test test-slow test-browser test-jetpack test-pythons fuzz mutants bench lint messages lock clean system
 
 verify: $(VENV)/ready system
 	$(BIN)/python -m pytest --report=results $(ARGS)
@@ -47,6 +47,12 @@ bench: $(VENV)/ready
 FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/ready
 	$(BIN)/python -m tests.suite.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
+
+# Wrong and right work made systematically, up to so many of each kind, under five seeds; hours on two cores.
+# ARGS="--trained DIR --photos DIR --backends onnxruntime tensorrt_rtx" for all of it; it goes on where it was stopped.
+MUTANTS_EACH ?= 25
+mutants: $(VENV)/ready
+	$(BIN)/python -m benchmarks.mutants --each $(MUTANTS_EACH) --seeds 5 --work .cache/mutants --out docs/results $(ARGS)
 
 # JetPack 6.2's generation: Python 3.10, torch 2.3, NumPy 1.
 test-jetpack: .venv-jetpack/ready

@@ -69,7 +69,9 @@ class Bases:
 
     def _make(self, name: str, folder: Path) -> None:
         lab, _dash, extra = name.partition("-")
-        options = LabOptions("untrained", None, None, None, None, 32)
+        options = LabOptions(
+            weights="untrained", photos=None, cifar10=None, epochs=None, subset=None, calibration_images=32
+        )
         reference = Reference(self.cache, options, None)
         for needed in ("lab1", "lab4") if lab == "lab4" else (lab,):
             shutil.copytree(reference.directory(needed), folder, dirs_exist_ok=True)

@@ -37,6 +37,7 @@ class Case:
         same: that function must be the base's, or the generator is at fault. Else an equal one makes the case right.
         rule: for what cannot be told by the function: what the work is, and why, from the base's folder and its own.
         options: more arguments that the suite is run with.
+        engines: whether anything is changed that engines are built from; else running them anew tells nothing.
     """
 
     base: str
@@ -49,6 +50,7 @@ class Case:
     same: bool = False
     rule: Callable[[Path, Path], tuple[str, str]] | None = None
     options: tuple[str, ...] = ()
+    engines: bool = True
 
     @property
     def lab(self) -> str:

@@ -35,7 +35,7 @@ LAYERS = Expected(r"layer_information", r"layer|FP16|precision|kernel|convolutio
 MANIFEST = Expected(
     r"manifest|weights|accuracy|images|provenance|data", r"manifest|sha256|weights|accuracy|lab|model|data"
 )
-CURVES = Expected(r"curves", r"row|epoch|phase|accuracy|loss|curves|training")
+CURVES = Expected(r"curves|accuracy", r"row|epoch|phase|accuracy|loss|curves|training")
 ACCURACY = Expected(r"accuracy", r"accuracy|right|image")
 EVIDENCE = Expected(r"evidence", r".")
 ANY = Expected(r".", r".")

@@ -71,7 +71,7 @@ class Judge:
             for seed in seeds:
                 begun = time.monotonic()
                 options = (*self._options, *(option.format(folder=folder) for option in case.options))
-                outcome = verify(folder, case.lab, self._cache, self._backends, seed, options)
+                outcome = verify(folder, case.lab, self._cache, self._backends, seed, options, engines=case.engines)
                 answer = answered(case, work, outcome)
                 found.append(self._verdict(case, seed, work, why, answer, outcome, time.monotonic() - begun))
             return found

@@ -29,18 +29,20 @@ class Worker:
     def __init__(self, job: dict[str, Any]) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="worker-", dir=job["work"]))
         environment = {**os.environ, "LANGUAGE": "en", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        self._errors = (self._place / "stderr").open("w", encoding="utf-8")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.mutants.worker"],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=(self._place / "stderr").open("w"),
+            stderr=self._errors,
             text=True,
             start_new_session=True,
         )
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self.judged = 0
         self._send({**job, "place": str(self._place)})
 
@@ -81,6 +83,11 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(BrokenPipeError):
+                if pipe is not None:
+                    pipe.close()
         shutil.rmtree(self._place, ignore_errors=True)
 
 

@@ -14,6 +14,8 @@ import pytest
 from trtverify.fixtures.words.verdict import Verdict, of_report
 
 ROOT = Path(__file__).resolve().parents[2]
+TIMED = ("test_speedup", "test_latency")
+RUNNING = ("test_outputs_match", "test_classes_agree", "test_boxes_match")
 QUIET = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
 """What this process imported itself is not rewritten, and need not be: no fixture asserts."""
 LONGEST = 700
@@ -59,11 +61,23 @@ class Recorder:
 
 
 def verify(
-    folder: Path, lab: str, cache: Path, backends: Sequence[str], seed: int, options: Sequence[str] = ()
+    folder: Path,
+    lab: str,
+    cache: Path,
+    backends: Sequence[str],
+    seed: int,
+    options: Sequence[str] = (),
+    *,
+    engines: bool = True,
 ) -> Outcome:
-    """Hand a folder in for one lab. What measures time is left out: no verdict on a submission rests on it."""
+    """Hand a folder in for one lab. What measures time is left out: no verdict on a submission rests on it.
+
+    Args:
+        engines: run engines too; without, the tests that compare what they answer are left out.
+    """
     tests = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if concerns(path.name, lab)]
-    arguments = ["-q", "-m", lab, "-k", "not test_speedup and not test_latency", "--benchmark-disable", "--lang=en"]
+    left_out = " and ".join(f"not {name}" for name in (*TIMED, *(() if engines else RUNNING)))
+    arguments = ["-q", "-m", lab, "-k", left_out, "--benchmark-disable", "--lang=en"]
     arguments += [f"--rootdir={ROOT}", f"-c{ROOT / 'pytest.ini'}", "--weights=untrained", QUIET]
     arguments += [f"--backend={name}" for name in backends]
     arguments += [f"--submission={folder}", f"--suite-cache={cache}", f"--input-seed={seed}", *options]

@@ -13,30 +13,38 @@ from benchmarks.mutants import files, surgery
 Edit = Callable[[Any], Any]
 
 
-def rewrites() -> Iterator[tuple[str, Edit]]:
-    """What is done, and the change; one that finds nothing to change raises NotImplementedError."""
-    yield "biases added behind convolutions", everywhere("Conv", bias_apart)
-    yield "BatchNorm unfolded", everywhere("Conv", norm_apart)
-    yield "padding ahead of convolutions", everywhere("Conv", padding_apart)
-    yield "SAME padding", everywhere("Conv", same_padding)
-    yield "ReLU as Max", everywhere("Relu", lambda m, n: second(m, n, "Max", 0.0))
-    yield "ReLU as Clip", everywhere("Relu", lambda m, n: second(m, n, "Clip", 0.0))
-    yield "ReLU as product with a Heaviside step", everywhere("Relu", relu_by_hand)
-    yield "Clip as Min and Max", everywhere("Clip", min_max)
-    yield "Clip as ReLU and Min", everywhere("Clip", relu_min)
-    yield "SiLU's factors exchanged", everywhere("Mul", exchanged)
-    yield "sigmoid by hand", everywhere("Sigmoid", sigmoid_by_hand)
-    yield "sums exchanged", everywhere("Add", exchanged)
-    yield "sums as Sum", everywhere("Add", lambda m, n: setattr(n, "op_type", "Sum"))
-    yield "global pool as mean", everywhere("GlobalAveragePool", as_mean)
-    yield "global pool as pool", everywhere("GlobalAveragePool", as_pool)
-    yield "Gemm as MatMul and Add", everywhere("Gemm", matmul)
-    yield "Gemm with its weight the other way", everywhere("Gemm", other_way)
-    yield "Flatten as Reshape", everywhere("Flatten", as_reshape)
-    yield "Flatten as Squeeze", everywhere("Flatten", as_squeeze)
-    yield "Softmax by hand", everywhere("Softmax", softmax_by_hand)
-    yield "max-pool of five as two of three", everywhere("MaxPool", two_pools)
-    yield "nearest resize by sizes", everywhere("Resize", by_sizes)
+def rewrites(model: Any) -> Iterator[tuple[str, Edit]]:
+    """What is done, and the change, of the operators that a graph has."""
+    present = {node.op_type for node in model.graph.node}
+    for operator, what, change in every():
+        if operator in present:
+            yield what, everywhere(operator, change)
+
+
+def every() -> Iterator[tuple[str, str, surgery.Change]]:
+    """The operator, what is done, and the change at each of them."""
+    yield "Conv", "biases added behind convolutions", bias_apart
+    yield "Conv", "BatchNorm unfolded", norm_apart
+    yield "Conv", "padding ahead of convolutions", padding_apart
+    yield "Conv", "SAME padding", same_padding
+    yield "Relu", "ReLU as Max", lambda m, n: second(m, n, "Max", 0.0)
+    yield "Relu", "ReLU as Clip", lambda m, n: second(m, n, "Clip", 0.0)
+    yield "Relu", "ReLU by hand", relu_by_hand
+    yield "Clip", "Clip as Min and Max", min_max
+    yield "Clip", "Clip as ReLU and Min", relu_min
+    yield "Mul", "SiLU's factors exchanged", exchanged
+    yield "Sigmoid", "sigmoid by hand", sigmoid_by_hand
+    yield "Add", "sums exchanged", exchanged
+    yield "Add", "sums as Sum", lambda m, n: setattr(n, "op_type", "Sum")
+    yield "GlobalAveragePool", "global pool as mean", as_mean
+    yield "GlobalAveragePool", "global pool as pool", as_pool
+    yield "Gemm", "Gemm as MatMul and Add", matmul
+    yield "Gemm", "Gemm with its weight the other way", other_way
+    yield "Flatten", "Flatten as Reshape", as_reshape
+    yield "Flatten", "Flatten as Squeeze", as_squeeze
+    yield "Softmax", "Softmax by hand", softmax_by_hand
+    yield "MaxPool", "max-pool of five as two of three", two_pools
+    yield "Resize", "nearest resize by sizes", by_sizes
 
 
 def everywhere(operator: str, change: surgery.Change) -> Edit:

@@ -275,7 +275,7 @@ def caches(base: str) -> Iterator[Case]:
                 continue
             what = f"{header}, scales × {factor:g}" + (f" ± {spread:.0%}" if spread else "")
             why = "a calibration of this model from these images, by another version or calibrator"
-            yield Case(base, "caches", what, cache(header, factor, spread), None, why)
+            yield Case(base, "caches", what, cache(header, factor, spread), None, why, engines=False)
     yield Case(base, "caches", "with tensors that TensorRT adds", cache(HEADERS[0], 0.9, 0.0, added=True), None,
                "TensorRT names layers of its own")  # fmt: skip
 

@@ -22,7 +22,7 @@ OPSETS = range(13, 24)
 def cases(base: str, folder: Path, file: str) -> Iterator[Case]:
     """Every rewriting, and some three at once."""
     stem = file.removesuffix(".onnx")
-    known = list(rewrites(base))
+    known = list(rewrites(base, bases.graph(folder / file)))
     for kind, what, change in known:
         yield case(base, file, kind, f"{stem} {what}", [change])
     for way, save in savings():
@@ -60,7 +60,7 @@ def derive(folder: Path, file: str) -> None:
         (folder / "layer_info.json").unlink(missing_ok=True)
 
 
-def rewrites(base: str) -> Iterator[tuple[str, str, Edit]]:
+def rewrites(base: str, model: Any) -> Iterator[tuple[str, str, Edit]]:
     """(kind, what is done, the change)."""
     for version in OPSETS:
         yield "opset", f"in opset {version}", to_opset(version)
@@ -70,7 +70,7 @@ def rewrites(base: str) -> Iterator[tuple[str, str, Edit]]:
         yield "container", what, change
     if not base.startswith("lab3"):  # lab 3's table tells a batch that is not fixed apart
         yield "interface", "with a dynamic batch", dynamic
-    for what, change in operators.rewrites():
+    for what, change in operators.rewrites(model):
         yield "operators", what, change
 
 
@@ -211,7 +211,7 @@ def another_order(model: Any) -> None:
 def with_function(model: Any) -> None:
     """Every ReLU, Clip or Sigmoid as a call of a function of the model's own, as newer exporters write it."""
     names = {"Relu": ["x"], "Sigmoid": ["x"], "Clip": ["x", "low", "high"]}
-    used = {node.op_type for node in model.graph.node if len(node.input) == len(names.get(node.op_type, ()))}
+    used = {n.op_type for n in model.graph.node if n.op_type in names and len(n.input) == len(names[n.op_type])}
     opset = [helper.make_opsetid("", max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))]
     for operator in sorted(used):
         inner = [helper.make_node(operator, names[operator], ["y"], "inner")]

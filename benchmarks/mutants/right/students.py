@@ -271,7 +271,7 @@ def trainers() -> Iterator[Student]:
         ),
         (
             "by hand, biases added behind",
-            (qat(), on(P, dict(operators.rewrites())["biases added behind convolutions"]), BARE),
+            (qat(), on(P, operators.everywhere("Conv", operators.bias_apart)), BARE),
             "the parent's bias as an Add is the same",
         ),
         ("in folders", (laid_out(IN_FOLDERS),), "the README allows a folder for each lab"),

@@ -24,20 +24,22 @@ def cases(base: str, folder: Path) -> Iterator[Case]:
             # One layer of fifty moves no median; each is checked for itself.
             why = "an entropy scale is never above the largest value, nor a twentieth of it"
             what = f"line {index} × {factor:g}"
-            yield Case(base, "one line of a cache", what, sealed(times(index, factor)), expected.CACHE, why)
+            yield Case(
+                base, "one line of a cache", what, sealed(times(index, factor)), expected.CACHE, why, engines=False
+            )
         yield Case(base, "one line of a cache", f"line {index} zero", sealed(line(index, "00000000")), expected.CACHE,
                    "a layer that computes something has a scale")  # fmt: skip
     for what, change in all_lines():
         why = "no calibration of this model writes it"
-        yield Case(base, "all lines of a cache", what, sealed(change), expected.CACHE, why)
+        yield Case(base, "all lines of a cache", what, sealed(change), expected.CACHE, why, engines=False)
     for what, change in texts():
         why = "TensorRT writes no such file"
-        yield Case(base, "a cache's text", what, sealed(change), expected.CACHE, why)
+        yield Case(base, "a cache's text", what, sealed(change), expected.CACHE, why, engines=False)
     for field, values in provenance():
         for what, value in values:
             why = "the provenance is of another calibration"
             make = of_seal(field, value)
-            yield Case(base, "a cache's provenance", f"{field} {what}", make, expected.CACHE, why)
+            yield Case(base, "a cache's provenance", f"{field} {what}", make, expected.CACHE, why, engines=False)
     yield Case(base, "a cache's provenance", "none", lambda f: (f / f"{CACHE}.json").unlink(), expected.CACHE,
                "nobody can tell what it was calibrated on")  # fmt: skip
 

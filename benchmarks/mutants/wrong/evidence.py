@@ -28,7 +28,16 @@ def cases(base: str) -> Iterator[Case]:
         rule = (
             _allowed if why.startswith("as an honest run") else _either if why.startswith("nobody can tell") else None
         )
-        yield Case(base, f"evidence: {kind}", what, repacked(change), expected.EVIDENCE, why, rule=rule)
+        yield Case(
+            base,
+            f"evidence: {kind}",
+            f"{kind}: {what}",
+            repacked(change),
+            expected.EVIDENCE,
+            why,
+            rule=rule,
+            engines=False,
+        )
 
 
 def _either(_base: Path, _folder: Path) -> tuple[str, str]:

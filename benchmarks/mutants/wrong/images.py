@@ -32,7 +32,9 @@ def cases(base: str) -> Iterator[Case]:
     for what, change in leaks():
         why = "images of the test split measure what came of calibration, however they are changed"
         options = ("--photos={folder}/photos",)
-        yield Case(base, "test images", what, leaked(change), expected.TEST_IMAGES, why, options=options)
+        yield Case(
+            base, "test images", f"test images {what}", leaked(change), expected.TEST_IMAGES, why, options=options
+        )
 
 
 def pixels(batch: Any) -> Any:

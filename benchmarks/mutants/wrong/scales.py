@@ -141,11 +141,13 @@ def _bare(model: Any, node: Any, place: int) -> None:
     other, before = pair(model, node, place)
     if before is None:
         raise NotImplementedError("its weight is stored as integers")
-    for index, name in enumerate(node.input):
+    writers = {name: writer for writer in model.graph.node for name in writer.output}
+    reader = node  # itself, or the Flatten or Transpose between
+    while other.output[0] not in reader.input:
+        reader = writers[reader.input[place if reader is node else 0]]
+    for index, name in enumerate(reader.input):
         if name == other.output[0]:
-            node.input[index] = before.input[0]
-    if place == 0 and before.input[0] not in node.input:
-        raise NotImplementedError("something stands between")
+            reader.input[index] = before.input[0]
 
 
 def _apart(model: Any, node: Any, place: int) -> None:

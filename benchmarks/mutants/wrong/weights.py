@@ -18,8 +18,8 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 def noisy(weight: files.Array, rng: np.random.Generator, share: float) -> files.Array:
     """With noise of this share of its deviation."""
-    noise: Any = rng.normal(0, share * float(weight.std()), weight.shape)
-    return np.add(weight, noise)
+    spoilt: files.Array = weight + rng.normal(0, share * float(weight.std()), weight.shape)
+    return spoilt
 
 
 def one_nan(weight: files.Array, rng: np.random.Generator) -> files.Array:
