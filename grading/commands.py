@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +16,13 @@ from trtverify.fixtures.words.columns import in_words, padded, verdict_word
 from trtverify.fixtures.words.messages import _
 
 from . import exports, grade, pool, rubric
-from .sandbox import selftest
+from .listing import listed
+from .sandbox import control_groups, selftest
 from .sandbox.launch import SandboxUnavailableError
-from .session import Session, Settings
+from .session import Session, Settings, kept_settings
 from .store import PENDING, Store, StoreError
 from .suite import LABS, REPOSITORY, SuiteError
+from .taking.intake import hash_of
 
 _DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -43,19 +47,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    before = _settings_of(options.out)
+    return _grade(Session.begun(options.out, _told(options, before)), options)
+
+
+def _settings_of(out: Path) -> Settings | None:
+    """What results were started with, if there are any."""
+    if not (out / "results.sqlite").is_file():
+        return None
+    with contextlib.closing(Store(out)) as store:
+        return None if store.setting_or_none("settings") is None else kept_settings(store)
+
+
+def _told(options: argparse.Namespace, before: Settings | None) -> Settings:
+    """The settings of a run: what is said now; else what it was started with; else the defaults."""
+
+    def path(name: str) -> str | None:
+        given = getattr(options, name)
+        return None if given is None else str(given.resolve())
+
+    start = before or Settings("", str(REPOSITORY), LABS, str(rubric.DEFAULT))
     settings = Settings(
         submissions=str(options.submissions.resolve()),
-        suite=str(options.suite.resolve()),
-        labs=options.labs,
-        rubric=str(options.rubric.resolve()),
-        hidden=None if options.hidden_tests is None else str(options.hidden_tests.resolve()),
-        photos=None if options.photos is None else str(options.photos.resolve()),
-        cifar10=None if options.cifar10 is None else str(options.cifar10.resolve()),
-        gpu=options.gpu,
-        pytest_options=tuple(options.pytest_option),
+        suite=path("suite") or start.suite,
+        labs=options.labs or start.labs,
+        rubric=path("rubric") or start.rubric,
+        hidden=path("hidden_tests") or start.hidden,
+        photos=path("photos") or start.photos,
+        cifar10=path("cifar10") or start.cifar10,
+        gpu=start.gpu if options.gpu is None else options.gpu,
+        pytest_options=tuple(options.pytest_option or start.pytest_options),
         language=messages.language(),
     )
-    return _grade(Session.begun(options.out, settings), options)
+    if before is not None:
+        for field in dataclasses.fields(Settings):
+            old, new = getattr(before, field.name), getattr(settings, field.name)
+            if old != new:
+                said = _("{setting} was {old} when these results were started, and is {new} now")
+                print(said.format(setting=field.name, old=old, new=new), file=sys.stderr)
+    return settings
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -63,13 +93,20 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _regrade(options: argparse.Namespace) -> int:
-    session = Session.resumed(options.out)
-    with contextlib.closing(session.store) as store:
-        known = [student.student for student in store.students()]
-        if unknown := set(options.students) - set(known):
+    with contextlib.closing(Store(options.out)) as store:
+        known = {student.student for student in store.students()}
+        settings = kept_settings(store)
+        if unknown := set(options.students) - known:
             raise _no_submission(", ".join(sorted(unknown)), options.out)
-        store.forget(options.students or known)
-    return _grade(Session.begun(options.out, session.settings), options)
+        store.refuse_if_at_work()
+    only = options.students or None
+    if only is None and (lost := known - {s.student for s in listed(Path(settings.submissions), options.out).students}):
+        raise StoreError(
+            _("{folder} holds nothing of {students} now; nothing was changed").format(
+                folder=settings.submissions, students=", ".join(sorted(lost))
+            )
+        )
+    return _grade(Session.begun(options.out, settings, only, afresh=True), options)
 
 
 def _no_submission(student: str, out: Path) -> StoreError:
@@ -78,10 +115,25 @@ def _no_submission(student: str, out: Path) -> StoreError:
 
 def _grade(session: Session, options: argparse.Namespace) -> int:
     with contextlib.closing(session.store):
+        _warn(session)
         selftest.require_walls()
-        session.run(options.workers, options.scheduler)
+        unread = session.run(options.workers, options.scheduler)
         _pages(grade.grades(session.store, session.rubric), session.out)
+        for student, reason in sorted(unread.items()):
+            said = _("{student} could not be read, and stays pending: {reason}").format(student=student, reason=reason)
+            print(said, file=sys.stderr)
         return _report(session.store)
+
+
+def _warn(session: Session) -> None:
+    """Say what of the surroundings bears on the verdicts."""
+    if session.rubric_changed():
+        said = _("{file} says something else than when these results were started: points are by what it says now")
+        print(said.format(file=session.settings.rubric), file=sys.stderr)
+        session.store.keep("rubric", hash_of(Path(session.settings.rubric)))
+    if reason := control_groups.missing():
+        said = _("no control groups here ({reason}): sandboxes get less memory and fewer processes")
+        print(said.format(reason=reason), file=sys.stderr)
 
 
 def _pages(results: Sequence[grade.Grade], out: Path) -> None:
@@ -106,6 +158,11 @@ def _status(options: argparse.Namespace) -> int:
 def _report(store: Store) -> int:
     counts = collections.Counter(row.verdict for row in store.results())
     print(", ".join(f"{count} {verdict_word(verdict)}" for verdict, count in sorted(counts.items())) or _("no checks"))
+    if ungraded := json.loads(store.setting_or_none("ungraded") or "[]"):
+        names = ", ".join(ungraded[:20]) + (" …" if len(ungraded) > 20 else "")
+        print(_("not graded, being no folder, zip or tar: {names}").format(names=names), file=sys.stderr)
+    for names, reason in store.parked():
+        print(_("set aside, and tried again by `resume`: {names}: {reason}").format(names=names, reason=reason))
     for unit, pid in store.leases():
         print(_("at work: {unit} (process {pid})").format(unit=unit, pid=pid))
     missing = store.pending()
@@ -130,7 +187,13 @@ def _report(store: Store) -> int:
 def _results(out: Path) -> list[grade.Grade]:
     session = Session.resumed(out)
     with contextlib.closing(session.store) as store:
-        return grade.grades(store, session.rubric)
+        if session.rubric_changed():
+            said = _("{file} says something else than when these results were started: points are by what it says now")
+            print(said.format(file=session.settings.rubric), file=sys.stderr)
+        unfinished = {student for student, _digest, _test in store.pending()}
+        found = grade.grades(store, session.rubric)
+    # A verdict that is to be found again stands in its row until then, but it is not the last word.
+    return [dataclasses.replace(one, complete=one.complete and one.student not in unfinished) for one in found]
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -166,10 +229,19 @@ def _export(options: argparse.Namespace) -> int:
     for name in options.format or exports.FORMATS:
         written = exports.FORMATS[name](results, options.out / "exports" / name)
         folder = options.out / "exports" / name
+        _drop_others(folder, written)
         print(_("{format}: {folder} (files: {count})").format(format=name, count=len(written), folder=folder))
     if not options.format:
         _pages(results, options.out)
     return _DONE
+
+
+def _drop_others(folder: Path, written: Sequence[Path]) -> None:
+    """Remove what an earlier export wrote of students who have another name by now, or are gone."""
+    kept = {path.resolve() for path in written}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.resolve() not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _selftest(_options: argparse.Namespace) -> int:
@@ -229,26 +301,25 @@ def _parser() -> argparse.ArgumentParser:
         "submissions", type=_folder, metavar="SUBMISSIONS", help=_("folder of students' folders and archives")
     )
     _out(run)
-    run.add_argument(
-        "--labs", type=_labs, default=LABS, metavar="lab1,lab4", help=_("grade these labs only (default: all five)")
-    )
+    run.add_argument("--labs", type=_labs, metavar="lab1,lab4", help=_("grade these labs only (default: all five)"))
     _workers(run)
     run.add_argument(
-        "--rubric", type=_file, default=rubric.DEFAULT, help=_("weights, deadlines, hints (default: %(default)s)")
+        "--rubric",
+        type=_file,
+        help=_("weights, deadlines, hints (default: what these results were started with, or {file})").format(
+            file=rubric.DEFAULT
+        ),
     )
     run.add_argument(
         "--hidden-tests", type=_folder, metavar="DIR", help=_("your own tests; students see neither name nor text")
     )
     run.add_argument("--photos", type=_folder, metavar="DIR", help=_("real photographs to compare and calibrate with"))
     run.add_argument("--cifar10", type=_folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*"))
-    run.add_argument("--gpu", action="store_true", help=_("let the sandboxes use this machine's GPU"))
-    run.add_argument(
-        "--suite", type=_folder, default=REPOSITORY, metavar="DIR", help=_("the tests (default: this repository's)")
-    )
+    run.add_argument("--gpu", action=argparse.BooleanOptionalAction, help=_("let the sandboxes use this machine's GPU"))
+    run.add_argument("--suite", type=_folder, metavar="DIR", help=_("the tests (default: this repository's)"))
     run.add_argument(
         *("--pytest-option",),
         action="append",
-        default=[],
         metavar="=OPT",
         help=_("pass an option to pytest; repeatable"),
     )

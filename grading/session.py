@@ -7,23 +7,26 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from trtverify.fixtures.words.messages import _
 
-from . import pool, suite
+from . import budget, listing, pool, suite
 from .farm import cluster
 from .rubric import Rubric, load
 from .run import Grader
-from .sandbox.untrusted_text import escaped
-from .store import Store, StoreError, Student
+from .store import Store, StoreError
 from .suite import Suite
-from .taking.archives import SUFFIXES, student_of
+from .taking import intake
 from .taking.scripts import ScriptOptions
 from .work import Workshop
+
+_LINE_SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,28 +54,46 @@ class Session:
         self.store = store
         self.settings = settings
         self.rubric: Rubric = load(Path(settings.rubric))
-        self.suite = _suite(settings, frozen, self.rubric)
+        self.scripts = _scripts(settings, self.rubric)
+        self.suite = _suite(settings, frozen, self.rubric, self.scripts)
 
     @classmethod
-    def begun(cls, out: Path, settings: Settings) -> Session:
-        """Freeze the tests, list the students, and write every expected row.
+    def begun(
+        cls, out: Path, settings: Settings, only: Sequence[str] | None = None, *, afresh: bool = False
+    ) -> Session:
+        """Be the one grader of these results, freeze the tests, list the students, and write every expected row.
+
+        All that can fail is tried before anything is changed.
+
+        Args:
+            out: the results.
+            settings: how to grade.
+            only: these students alone; nobody else's rows are touched. They must be known.
+            afresh: verdicts that were found before do not count.
 
         Raises:
-            StoreError: there is no submission, or the results cannot be written.
+            StoreError: there is no submission, or the results cannot be written, or another grader has them.
             SuiteError: the tests cannot be collected.
             RubricError: the rubric is wrong.
         """
-        students = list(_students(Path(settings.submissions)))
-        if not students:
+        found = listing.listed(Path(settings.submissions), out)
+        if not found.students:
             raise StoreError(
                 _("{folder} holds no submission: one folder or archive for each student").format(
                     folder=settings.submissions
+                )
+            )
+        if lost := set(only or ()) - {student.student for student in found.students}:
+            raise StoreError(
+                _("{folder} holds nothing of {students} now; nothing was changed").format(
+                    folder=settings.submissions, students=", ".join(sorted(lost))
                 )
             )
         store = Store(out, create=True)
         with contextlib.ExitStack() as stack:
             stack.callback(store.close)
             store.refuse_if_at_work()
+            store.hold()
             hidden = None if settings.hidden is None else Path(settings.hidden)
             try:
                 frozen = suite.freeze(Path(settings.suite), hidden, out / "suite")[0]
@@ -80,8 +101,13 @@ class Session:
                 raise StoreError(f"{out}: {problem}") from problem
             session = cls(out, store, settings, frozen)
             tests = suite.collect(session.suite, settings.labs)
-            kept = {"settings": json.dumps(dataclasses.asdict(settings)), "frozen": frozen.name}
-            store.expect(students, tests, kept)
+            kept = {
+                "settings": json.dumps(dataclasses.asdict(settings)),
+                "frozen": frozen.name,
+                "rubric": intake.hash_of(Path(settings.rubric)),
+                "ungraded": json.dumps(found.ungraded),
+            }
+            store.expect(found.students, tests, kept, only, afresh=afresh)
             stack.pop_all()
         return session
 
@@ -89,37 +115,50 @@ class Session:
     def resumed(cls, out: Path) -> Session:
         """Take up what a results folder holds, with the tests as they were frozen."""
         store = Store(out)
-        told = json.loads(store.setting("settings"))
-        settings = Settings(
-            **{**told, "labs": tuple(told["labs"]), "pytest_options": tuple(told["pytest_options"])},
-        )
+        settings = kept_settings(store)
         frozen = out / "suite" / store.setting("frozen")
         if not frozen.is_dir():
             raise StoreError(_("{folder}, the tests of this run, is gone: use `regrade`").format(folder=frozen))
         return cls(out, store, settings, frozen)
 
-    def run(self, workers: int, scheduler: str | None = None) -> None:
-        """Grade until nothing is pending, with a progress bar on a terminal.
+    def rubric_changed(self) -> bool:
+        """Whether the rubric's file says something else than when the run was started."""
+        before = self.store.setting_or_none("rubric")
+        return before is not None and before != intake.hash_of(Path(self.settings.rubric))
+
+    def run(self, workers: int, scheduler: str | None = None) -> dict[str, str]:
+        """Grade until nothing is pending, with a progress bar on a terminal and a line a minute elsewhere.
 
         Args:
             workers: processes on this machine.
             scheduler: the Dask scheduler whose workers grade instead, if given.
+
+        Returns:
+            student → why the submission could not be read, of those that stay pending.
         """
+        self.store.hold()
         rows = len(self.store.results())
         pending = len(self.store.pending())
         snapshots = (self.out / "snapshots").resolve()
-        workshop = Workshop(snapshots, self.suite, self.settings.labs, _scripts(self.settings, self.rubric))
+        workshop = Workshop(snapshots, self.suite, self.settings.labs, self.scripts)
+        terminal = sys.stderr.isatty()
         tqdm.monitor_interval = 0  # its thread would outlive the bar
         with (
-            tqdm(total=rows, initial=rows - pending, unit="check", disable=not sys.stderr.isatty()) as bar,
+            tqdm(total=rows, initial=rows - pending, unit="check", disable=not terminal) as bar,
+            _lines(bar, rows - pending, rows, silent=terminal) as progress,
             pool.opened(workshop, workers) if scheduler is None else cluster.opened(workshop, scheduler) as hands,
         ):
-
-            def progress(left: int) -> None:
-                bar.n = rows - left
-                bar.refresh()
-
-            Grader(self.store, self.suite.digest, snapshots, self._resources(), progress).run(hands)
+            grader = Grader(
+                self.store,
+                self.suite.digest,
+                self.scripts.digest(self.settings.labs),
+                budget.of(self.suite.limits),
+                snapshots,
+                self._resources(),
+                progress,
+            )
+            grader.run(hands)
+        return grader.unread
 
     def _resources(self) -> dict[str, str]:
         """test → what it needs. A GPU that all may use is one thing, which one submission at a time has."""
@@ -128,39 +167,56 @@ class Session:
         return {test: resource for test, resource in needed.items() if resource is not None}
 
 
-def _suite(settings: Settings, frozen: Path, rubric: Rubric) -> Suite:
+def kept_settings(store: Store) -> Settings:
+    """What the results were started with."""
+    told = json.loads(store.setting("settings"))
+    return Settings(**{**told, "labs": tuple(told["labs"]), "pytest_options": tuple(told["pytest_options"])})
+
+
+@contextlib.contextmanager
+def _lines(bar: Any, done: int, rows: int, *, silent: bool) -> Iterator[Callable[[int], None]]:
+    """What hears of progress; where there is no terminal to draw a bar on, a line of it a minute."""
+    state = [done]
+    ended = threading.Event()
+
+    def progress(left: int) -> None:
+        state[0] = rows - left
+        bar.n = state[0]
+        bar.refresh()
+
+    def speak() -> None:
+        while not ended.wait(_LINE_SECONDS):
+            print(_("{done} of {all} checks").format(done=state[0], all=rows), file=sys.stderr, flush=True)
+
+    speaker = threading.Thread(target=speak, daemon=True)
+    if not silent:
+        speaker.start()
+    try:
+        yield progress
+    finally:
+        ended.set()
+        if not silent:
+            speaker.join()
+
+
+def _suite(settings: Settings, frozen: Path, rubric: Rubric, scripts: ScriptOptions) -> Suite:
     shown = _data(settings)
     options = tuple(f"--{inside.strip('/')}={inside}" for inside in shown.values())
     options += settings.pytest_options
-    # Verdicts are kept with what they depend on: the tests, their options, the data they are shown, the language.
-    kept = [frozen.name, options, sorted(map(str, shown)), settings.language]
+    # Verdicts are kept with what they depend on: the tests, their options and limits, the data they are shown, the
+    # device, the language, and how what scripts make was made.
+    limits = dataclasses.asdict(rubric.test_limits)
+    kept = [frozen.name, options, limits, settings.gpu, scripts.digest(settings.labs), settings.language]
     digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()
     return Suite(frozen.resolve(), digest, shown, options, rubric.test_limits, settings.gpu, settings.language)
 
 
 def _scripts(settings: Settings, rubric: Rubric) -> ScriptOptions:
-    return ScriptOptions(rubric.script_arguments, _data(settings), rubric.script_limits)
+    shown = _data(settings)
+    data = listing.fingerprint(shown)
+    return ScriptOptions(rubric.script_arguments, shown, rubric.script_limits, settings.gpu, data)
 
 
 def _data(settings: Settings) -> dict[Path, str]:
     given = (("/photos", settings.photos), ("/cifar10", settings.cifar10))
     return {Path(folder): inside for inside, folder in given if folder is not None}
-
-
-def _students(submissions: Path) -> Iterator[Student]:
-    """One student for each folder or archive; anything else in the folder is the teacher's own."""
-    seen: dict[str, str] = {}
-    for path in sorted(submissions.iterdir()):
-        if path.name.startswith(".") or not (
-            path.is_symlink() or path.is_dir() or path.name.lower().endswith(SUFFIXES)
-        ):
-            continue
-        name = escaped(student_of(path))
-        if name in seen:
-            raise StoreError(
-                _("{one} and {other} are both of {student}: leave one of them in {folder}").format(
-                    one=seen[name], other=path.name, student=name, folder=submissions
-                )
-            )
-        seen[name] = path.name
-        yield Student(name, str(path), path.lstat().st_mtime)

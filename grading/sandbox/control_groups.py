@@ -21,7 +21,7 @@ from .limits import GIB, MIB, Limits
 
 CONTROLLERS = ("memory", "pids", "cpu")
 _PREFIX = "trtverify-"
-# What the kernel holds for a sandbox beside what the watchdog counts: page tables, mappings, sockets, its tmpfs's inodes.
+# What the kernel holds for a sandbox beside what the watchdog counts: page tables, mappings, sockets, inodes.
 _KERNEL_BYTES = 64 * MIB
 # bubblewrap and its first process, `sh` and `setpriv` before them, and prlimit between.
 _OWN_TASKS = 8
@@ -84,7 +84,9 @@ def place() -> Place | str:
     """Where groups are made on this machine, or why there are none."""
     mounts = [line.split() for line in _text(Path("/proc/self/mountinfo")).splitlines()]
     # number:controllers:path, where version 2 has no controllers here
-    own = {words[1]: words[2] for line in _text(Path("/proc/self/cgroup")).splitlines() if (words := line.split(":", 2))}
+    own = {
+        words[1]: words[2] for line in _text(Path("/proc/self/cgroup")).splitlines() if (words := line.split(":", 2))
+    }
     tried = [_second(mounts, own.get("")), _first(mounts, own)]
     return next((found for found in tried if isinstance(found, Place)), "; ".join(str(found) for found in tried))
 

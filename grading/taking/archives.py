@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
-import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
@@ -17,7 +20,7 @@ from ..sandbox import box
 from ..sandbox.launch import WORK, SandboxKilledError, Spec
 from ..sandbox.limits import GIB, MIB, Limits, breach_word
 from ..sandbox.untrusted_text import escaped, shortened
-from .intake import Bounds, RejectedError, Snapshot, Snapshots, opened_folder
+from .intake import Bounds, RejectedError, Snapshot, Snapshots, UnreadableError, opened_folder
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _RATIO = 1000  # zeros compress 1:1030 with deflate; weights and photographs hardly at all
@@ -40,9 +43,12 @@ def take(source: Path, snapshots: Snapshots) -> Snapshot:
 
     Raises:
         RejectedError: it is neither, or breaks the bounds; the message is for the student.
+        UnreadableError: it was there and cannot be read now.
+        NoRoomError: this disk cannot hold it.
         SandboxUnavailableError: archives cannot be read here.
     """
-    mode = source.lstat().st_mode
+    with reading(source):
+        mode = source.lstat().st_mode
     if stat.S_ISDIR(mode):
         with opened_folder(source) as folder:
             return _take(folder, snapshots, ())
@@ -55,19 +61,53 @@ def take(source: Path, snapshots: Snapshots) -> Snapshot:
             )
         )
     with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as private:
-        _copy(source, Path(private) / "archive", snapshots.bounds.total_bytes)
+        _copy(source, Path(private) / "archive", snapshots)
         return _unpacked(Path(private), snapshots)
 
 
-def _copy(source: Path, target: Path, limit: int) -> None:
+def _copy(source: Path, target: Path, snapshots: Snapshots) -> None:
     """Copy a regular file that may be swapped or grow meanwhile."""
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as reader, target.open("xb") as writer:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+    limit = snapshots.bounds.total_bytes
+    with reading(source):
+        fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb", buffering=0) as reader, target.open("xb") as writer:
+        with reading(source):
+            status = os.fstat(fd)
+        copied = 0
+        if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+            snapshots.need_room(status.st_size)
+            while block := _block(reader, source):
+                copied += len(block)
+                if copied > limit:  # it grew
+                    break
+                if copied > status.st_size:
+                    snapshots.need_room(len(block))
+                writer.write(block)
+        if not stat.S_ISREG(status.st_mode) or max(status.st_size, copied) > limit:
             raise RejectedError(_("the archive is no regular file of at most {limit:,} bytes").format(limit=limit))
-        shutil.copyfileobj(reader, writer, 1 << 20)
+        if copied < status.st_size:
+            raise UnreadableError(
+                errno.EIO,
+                _("{name}: it ended after {count:,} of {size:,} bytes").format(
+                    name=escaped(os.fsencode(source.name)), count=copied, size=status.st_size
+                ),
+            )
     target.chmod(0o444)
+
+
+def _block(reader: RawIOBase, source: Path) -> bytes:
+    with reading(source):
+        return reader.read(1 << 20) or b""
+
+
+@contextlib.contextmanager
+def reading(source: Path) -> Iterator[None]:
+    """What fails within failed because the source cannot be read now: its content is not to blame."""
+    try:
+        yield
+    except OSError as problem:
+        name, said = escaped(os.fsencode(source.name)), escaped(problem.strerror or str(problem))
+        raise UnreadableError(problem.errno, f"{name}: {said}") from problem
 
 
 def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
@@ -86,6 +126,7 @@ def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
             file_bytes=bounds.file_bytes + MIB,
             disk_bytes=bounds.total_bytes + 64 * MIB,
             inodes=bounds.files * bounds.depth + 100,
+            kept_output_bytes=1 * MIB,  # of 60 names of 300 characters, each six bytes in JSON
         ),
     )
     with box.ran(spec) as outcome:
@@ -127,17 +168,15 @@ def _why(why: str, bounds: Bounds) -> str:
 
 def _take(folder: int, snapshots: Snapshots, notes: tuple[str, ...]) -> Snapshot:
     """Take a folder; if a single folder is all that it holds, take that one instead."""
-    with os.scandir(folder) as entries:
+    with reading(Path()), os.scandir(folder) as entries:
         found = [
             entry for _number, entry in zip(range(20), entries, strict=False) if not entry.name.startswith((".", "__"))
         ]
     if len(found) == 1 and found[0].name not in _OWN and found[0].is_dir(follow_symlinks=False):
         try:
             inner = os.open(found[0].name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-        except OSError as problem:  # swapped since it was listed
-            raise RejectedError(
-                _("its folder cannot be opened: {problem}").format(problem=problem.strerror)
-            ) from problem
+        except OSError as problem:  # swapped since it was listed, or the share went away
+            raise UnreadableError(problem.errno, escaped(problem.strerror or str(problem))) from problem
         try:
             return snapshots.take(inner, notes)
         finally:

@@ -1,0 +1,151 @@
+"""The SQLite file that results are kept in: its tables, who may write it, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from trtverify.fixtures.words.messages import _
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tests (
+    test TEXT PRIMARY KEY, position INTEGER NOT NULL, lab TEXT NOT NULL, points REAL NOT NULL, hidden INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS students (
+    student TEXT PRIMARY KEY, source NOT NULL, submitted REAL NOT NULL,
+    digest TEXT, notes TEXT NOT NULL DEFAULT '[]', listed TEXT NOT NULL DEFAULT '[]', retake INTEGER NOT NULL DEFAULT 1
+);
+CREATE INDEX IF NOT EXISTS students_digest ON students (digest);
+CREATE TABLE IF NOT EXISTS results (
+    student TEXT NOT NULL REFERENCES students, test TEXT NOT NULL REFERENCES tests,
+    verdict TEXT NOT NULL DEFAULT 'pending', message TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0,
+    stale INTEGER NOT NULL DEFAULT 0, parked INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (student, test)
+);
+CREATE TABLE IF NOT EXISTS checks (
+    digest TEXT NOT NULL, suite TEXT NOT NULL, test TEXT NOT NULL,
+    verdict TEXT NOT NULL, message TEXT NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (digest, suite, test)
+);
+CREATE TABLE IF NOT EXISTS crashes (
+    digest TEXT NOT NULL, suite TEXT NOT NULL, test TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (digest, suite, test)
+);
+CREATE TABLE IF NOT EXISTS spent (
+    digest TEXT NOT NULL, suite TEXT NOT NULL, lab TEXT NOT NULL, seconds REAL NOT NULL, breaches INTEGER NOT NULL,
+    PRIMARY KEY (digest, suite, lab)
+);
+CREATE TABLE IF NOT EXISTS parked (unit TEXT PRIMARY KEY, names TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS made (
+    digest TEXT NOT NULL, scripts TEXT NOT NULL, artifacts TEXT NOT NULL, notes TEXT NOT NULL,
+    again INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (digest, scripts)
+);
+CREATE TABLE IF NOT EXISTS leases (
+    unit TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL, since REAL NOT NULL
+);
+"""
+_ADDED = {
+    "students": ("listed TEXT NOT NULL DEFAULT '[]'", "retake INTEGER NOT NULL DEFAULT 0"),
+    "results": ("stale INTEGER NOT NULL DEFAULT 0", "parked INTEGER NOT NULL DEFAULT 0"),
+}
+
+
+class StoreError(RuntimeError):
+    """The results cannot be read or written; what was recorded before is safe."""
+
+
+def connected(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the file, with the tables of this version."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if create:
+        # Students' work, the teacher's own tests, and everybody's verdicts: nobody else's to read.
+        path.parent.chmod(0o700)
+    db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    _bring_up_to_date(db)
+    if create:
+        db.executescript(_SCHEMA)
+    return db
+
+
+def _bring_up_to_date(db: sqlite3.Connection) -> None:
+    """Give the tables of an earlier version what this one needs; what scripts made is made again."""
+    for table, columns in {**_ADDED, "made": ("again",)}.items():
+        known = {str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")}
+        lacking = [column for column in columns if known and column.split()[0] not in known]
+        if table == "made" and lacking:
+            db.execute("DROP TABLE made")
+            lacking = []
+        for column in lacking:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'results'").fetchall():
+        db.executescript(_SCHEMA)
+
+
+def seized(folder: Path) -> int | None:
+    """The lock that one grader at a time has on results; it goes with the process. None: another has it."""
+    fd = os.open(folder / "grader.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def process_started(pid: int) -> str | None:
+    """When a living process started, in the kernel's ticks: so a pid is not mistaken for a later process's."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]  # a zombie works no more
+
+
+def alive(host: str, pid: int, started: str) -> bool:
+    """Whether the process that took a lease still works."""
+    return host == socket.gethostname() and process_started(pid) == started
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system say into one message with the next step."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as problem:
+        raise StoreError(
+            _(
+                "{file}: {problem}. What was recorded before is safe. Free space or make the folder writable, "
+                "then `python -m trtverify grading resume`."
+            ).format(file=path, problem=problem)
+        ) from problem
+
+
+def write_beside(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a killed run, sees the old one or the new one whole."""
+    # Not named for the file, whose name may already be as long as a name can be.
+    temporary = path.with_name(f".writing-{os.getpid()}-{secrets.token_hex(4)}")
+    with explained(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        finally:
+            temporary.unlink(missing_ok=True)
