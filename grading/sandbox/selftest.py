@@ -19,8 +19,8 @@ from pathlib import Path
 from trtverify.fixtures.words.columns import padded
 from trtverify.fixtures.words.messages import _
 
-from . import box, probe
-from .launch import SandboxUnavailableError, Spec, python_roots
+from . import box, control_groups, probe
+from .launch import SandboxUnavailableError, Spec, python_roots, started
 from .limits import GIB, MIB, Breach, Limits
 from .wall_names import wall_name
 
@@ -48,6 +48,9 @@ def walls() -> Iterator[Wall]:
     yield from _probed()
     for name, attempt in _ATTEMPTS.items():
         yield Wall(name, attempt())
+    if not control_groups.missing():
+        yield Wall("control groups", _grouped())
+        yield Wall("mappings", _MAPPED())
     yield Wall("dies with its parent", _parent_dies())
 
 
@@ -172,6 +175,34 @@ _ATTEMPTS: dict[str, Callable[[], str]] = {
 }
 
 
+# 60 processes with 20,000 mappings each hold a quarter of a gigabyte that no page of theirs shows.
+_MAPPINGS = """
+import mmap, os, time
+for _ in range(60):
+    if os.fork() == 0: break
+kept = []
+for i in range(20000): kept.append(mmap.mmap(-1, 4096, prot=mmap.PROT_READ | (mmap.PROT_WRITE if i % 2 else 0)))
+time.sleep(60)
+"""
+_MAPPED = _program(_MAPPINGS, Breach.MEMORY, memory_bytes=128 * MIB, processes=100, wall_seconds=30)
+
+
+def _grouped() -> str:
+    """A sandbox is in a group of its own, with its limits."""
+    limits = Limits(wall_seconds=10, memory_bytes=123 * MIB, processes=17)
+    with control_groups.made(limits) as group:
+        if group is None:
+            return _("there is no group")
+        with started(Spec(["sleep", "5"], limits=limits), group) as (process, info):
+            os.read(info, 4096)  # it stands
+            for folder in group.entries:
+                if not (folder / "cgroup.procs").read_text().split():
+                    return _("the sandbox is not in {folder}").format(folder=folder)
+            process.kill()
+            process.wait()
+    return "" if not any(folder.exists() for folder in group.entries) else _("the group outlived its sandbox")
+
+
 _PARENT = """
 import sys
 from trtverify.grading.sandbox import box
@@ -228,6 +259,10 @@ def main() -> int:
     for wall in tried:
         state = _("BROKEN: {how}").format(how=wall.broke) if wall.broke else _("holds")
         print(f"{padded(wall_name(wall.name), 24)} {state}")
+    if reason := control_groups.missing():
+        print(
+            _("no control groups here ({reason}): sandboxes get less memory and fewer processes").format(reason=reason)
+        )
     broken = sum(bool(wall.broke) for wall in tried)
     print(_("{count} of {all} walls hold").format(count=len(tried) - broken, all=len(tried)))
     return 1 if broken else 0
