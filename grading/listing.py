@@ -17,6 +17,7 @@ from .taking.archives import SUFFIXES, student_of
 
 # What file managers and version control leave behind; nobody misses it.
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".git", "__MACOSX"})
+_LAST = datetime.datetime(9990, 1, 1, tzinfo=datetime.timezone.utc).timestamp()  # what a calendar can hold, nearly
 _NAME_BYTES = 200  # of 255 that file systems allow; exports put suffixes behind it
 
 
@@ -115,11 +116,8 @@ def _submitted(path: Path) -> tuple[float, tuple[str, ...]]:
     """When it was handed in, by its date; nobody is late by a date that cannot be."""
     try:
         when = path.lstat().st_mtime
-        datetime.datetime.fromtimestamp(when, datetime.timezone.utc)
-        if 0 <= when < datetime.datetime(9990, 1, 1, tzinfo=datetime.timezone.utc).timestamp():
-            return when, ()
     except OSError:  # it went away; taking it says so
         return 0.0, ()
-    except (ValueError, OverflowError):  # beyond the year 9999
-        pass
+    if 0 <= when < _LAST:
+        return when, ()
     return 0.0, (_("its date cannot be read, so that it counts as handed in on time"),)

@@ -8,11 +8,13 @@ import os
 import secrets
 import socket
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
+_START = "python -m trtverify grading run SUBMISSIONS"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tests (
@@ -129,6 +131,153 @@ def explained(path: Path) -> Iterator[None]:
                 "then `python -m trtverify grading resume`."
             ).format(file=path, problem=problem)
         ) from problem
+
+
+class ResultsFile:
+    """The open file: transactions, what the run was told, and who is at work.
+
+    Raises:
+        StoreError: there is none, or it cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, *, create: bool = False) -> None:
+        self.path = folder / "results.sqlite"
+        if not create and not self.path.is_file():
+            said = _("{folder} holds no results: start with `{start} --out {folder}`")
+            raise StoreError(said.format(folder=folder, start=_START))
+        self._released: list[tuple[str]] = []
+        self._lock: int | None = None
+        with explained(self.path):
+            self._db = connected(self.path, create=create)
+
+    def close(self) -> None:
+        """Close the file; what is recorded stays recorded without it."""
+        self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with explained(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                released = list(self._released)
+                self._db.executemany("DELETE FROM leases WHERE unit = ?", released)
+                yield self._db
+                self._db.execute("COMMIT")
+                del self._released[: len(released)]
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        with explained(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    def setting(self, name: str) -> str:
+        """A setting of the run.
+
+        Raises:
+            StoreError: there is none of this name.
+        """
+        found = self.setting_or_none(name)
+        if found is None:
+            raise StoreError(
+                _("{file} has no setting {name!r}: it was not made by this version of grading").format(
+                    file=self.path, name=name
+                )
+            )
+        return found
+
+    def setting_or_none(self, name: str) -> str | None:
+        """A setting of the run, if there is one of this name."""
+        rows = self._rows("SELECT value FROM settings WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    def keep(self, name: str, value: str) -> None:
+        """Keep a setting."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
+    def lease(self, unit: str, pid: int) -> None:
+        """Take a unit of work for a process of this machine.
+
+        Raises:
+            StoreError: a living process has it.
+        """
+        with self._transaction() as db:
+            held = db.execute("SELECT host, pid, started FROM leases WHERE unit = ?", (unit,)).fetchone()
+            if held is not None and held[1] != pid and alive(*held):
+                raise StoreError(
+                    _("process {pid} on {host} is already at work on {unit} in {folder}").format(
+                        pid=held[1], host=held[0], unit=unit, folder=self.path.parent
+                    )
+                )
+            db.execute(
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?)",
+                (unit, socket.gethostname(), pid, process_started(pid) or "", time.time()),
+            )
+
+    def refuse_if_at_work(self) -> None:
+        """Stop before anything is changed under a grader that is at work.
+
+        Raises:
+            StoreError: one is.
+        """
+        for unit, pid in self.leases():
+            if unit == "grader" and pid != os.getpid():
+                raise StoreError(
+                    _("process {pid} is already at work on {folder}").format(pid=pid, folder=self.path.parent)
+                )
+
+    def hold(self) -> None:
+        """Be the one grader of these results, until this process ends or they are closed.
+
+        Raises:
+            StoreError: another is.
+        """
+        if self._lock is None:
+            with explained(self.path):
+                self._lock = seized(self.path.parent)
+            if self._lock is None:
+                held = self._rows("SELECT pid, host FROM leases WHERE unit = 'grader'")
+                pid, host = held[0] if held else ("?", "?")
+                raise StoreError(
+                    _("process {pid} on {host} is already at work on {folder}").format(
+                        pid=pid, host=host, folder=self.path.parent
+                    )
+                )
+        self._seize()
+
+    def _seize(self) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO leases VALUES ('grader', ?, ?, ?, ?)",
+                (socket.gethostname(), os.getpid(), process_started(os.getpid()) or "", time.time()),
+            )
+
+    def release(self, unit: str) -> None:
+        """Give a unit back, in the transaction of what is written next."""
+        self._released.append((unit,))
+
+    def flush(self) -> None:
+        """Write what waits for a transaction."""
+        with self._transaction():
+            pass
+
+    def leases(self) -> list[tuple[str, int]]:
+        """(unit, pid) of leases whose process lives; those of the dead are dropped."""
+        living: list[tuple[str, int]] = []
+        dead: list[tuple[str, int]] = []
+        for unit, host, pid, started in self._rows("SELECT unit, host, pid, started FROM leases ORDER BY unit"):
+            if (str(unit),) not in self._released:
+                works = alive(str(host), int(str(pid)), str(started))
+                (living if works else dead).append((str(unit), int(str(pid))))
+        for unit, _pid in dead:
+            self.release(unit)
+        return living
 
 
 def write_beside(path: Path, data: bytes) -> None:

@@ -111,7 +111,9 @@ class Farm:
     def _survey(self) -> list[str]:
         """Learn which workers grade, and say why others do not; all of them."""
         with self._reaching():
-            workers = {name: known["resources"] for name, known in self._client.scheduler_info()["workers"].items()}
+            # Without the key just after the scheduler went: what is asked next finds that out.
+            known_workers = self._client.scheduler_info().get("workers", {})
+            workers = {name: known["resources"] for name, known in known_workers.items()}
             self._room = [resources for resources in workers.values() if resources.get(SANDBOX)]
             silent = [name for name, has in workers.items() if not has.get(SANDBOX) and name not in self._refused]
             said = self._client.run(refusal, workers=silent, on_error="ignore") if silent else {}

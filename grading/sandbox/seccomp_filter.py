@@ -74,6 +74,8 @@ _NAMESPACE_FLAGS = (
     0x20000000,  # CLONE_NEWPID
     0x40000000,  # CLONE_NEWNET
 )
+# ONNX Runtime pins its threads and complains where it may not; it is told that it did.
+_PRETENDED = ("sched_setaffinity",)
 _TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _FAMILIES = {int(family) for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)}
 
@@ -107,8 +109,8 @@ def program(*, sessions: bool = True) -> bytes:
             rules.add_rule(refuse, name)
     if not sessions:
         rules.add_rule(refuse, "setsid")
-    # ONNX Runtime pins its threads and complains where it may not; it is told that it did.
-    rules.add_rule(seccomp.ERRNO(0), "sched_setaffinity")
+    for name in _PRETENDED:
+        rules.add_rule(seccomp.ERRNO(0), name)
     for flag in _NAMESPACE_FLAGS:
         rules.add_rule(refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     # Its flags lie behind a pointer that a filter cannot read; libc falls back to clone on ENOSYS.

@@ -32,6 +32,7 @@ def with_options(*options: str) -> Fault:
 
 def without_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp_filter, "_REFUSED", ())
+    monkeypatch.setattr(seccomp_filter, "_PRETENDED", ())
     monkeypatch.setattr(seccomp_filter, "_NAMESPACE_FLAGS", ())
     monkeypatch.setattr(seccomp_filter, "_FAMILIES", set(range(64)))
     monkeypatch.setattr(seccomp_filter, "program", seccomp_filter.program.__wrapped__)
