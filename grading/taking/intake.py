@@ -156,8 +156,8 @@ class Snapshots:
             raise NoRoomError(
                 errno.ENOSPC,
                 _(
-                    "No space left for it: {wanted:,} bytes are needed, and {free:,} free of which {reserve:,} are kept"
-                ).format(wanted=wanted, free=usage.free, reserve=reserve),
+                    "No space left for it: {wanted:,} bytes are needed; of {free:,} that are free, {kept:,} are kept"
+                ).format(wanted=wanted, free=usage.free, kept=reserve),
             )
 
     def sweep(self) -> None:
