@@ -141,6 +141,9 @@ class Workshop:
             send(Ended(False, reason=str(problem), outside=True))
         except SandboxUnavailableError as problem:
             send(Stopped(str(problem), sandbox=True))
+        except UnreadableError as problem:
+            reason = escaped(problem.strerror or str(problem))
+            send(Unread(unit.student, reason) if isinstance(unit, Take) else Broke(reason))
         except BrokeLimitError as problem:
             send(Ended(False, reason=str(problem), breach=True))
         except Exception as problem:
@@ -156,8 +159,6 @@ class Workshop:
             send(
                 Taken(unit.student, None, (_("the submission could not be taken: {problem}").format(problem=problem),))
             )
-        except UnreadableError as problem:
-            send(Unread(unit.student, problem.strerror or str(problem)))
         else:
             notes = tuple(_("left out: {note}").format(note=note) for note in snapshot.left_out)
             send(Taken(unit.student, snapshot.digest, notes))

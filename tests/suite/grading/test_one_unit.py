@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,10 @@ from tests.suite.grading.toy_class import HONEST, Class, Said
 from trtverify.grading import session
 from trtverify.grading.taking import archives
 from trtverify.grading.taking.intake import Snapshots
+from trtverify.grading.work import Event, Take
 
 STUDENTS = ("ann", "bob", "cyd")
-SLACK = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+SLACK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def struck(three: Class, fault: Fault, place: Path, monkeypatch: pytest.MonkeyPa
     marks.mkdir(parents=True)
     three.out = place / "results"
     with monkeypatch.context() as patch:
-        patch.setattr(session, "Workshop", lambda *given: Faulty(*given, fault, marks))
+        patch.setattr(session, "Workshop", functools.partial(Faulty, fault=fault, marks=marks))
         said = three("run", "--workers", "2", status=status)
     assert list(marks.iterdir()), "it never struck"
     return said
@@ -93,7 +96,7 @@ def property_of(
 @example(chosen=("FileExistsError", "cyd", "grade", 0, 1000))
 @example(chosen=("killed", "ann", "grade", 3, 1000))
 @example(chosen=("delay", "bob", "take", 0, 1000))
-@settings(max_examples=3, **SLACK)
+@settings(SLACK, max_examples=3)
 def test_one_unit_never_decides_another(
     three: Class, places: Iterator[Path], monkeypatch: pytest.MonkeyPatch, chosen: tuple[str, str, str, int, int]
 ) -> None:
@@ -102,7 +105,7 @@ def test_one_unit_never_decides_another(
 
 @pytest.mark.slow
 @given(chosen=FAULTS)
-@settings(max_examples=60, **SLACK)
+@settings(SLACK, max_examples=60)
 def test_one_unit_never_decides_another_at_length(
     three: Class, places: Iterator[Path], monkeypatch: pytest.MonkeyPatch, chosen: tuple[str, str, str, int, int]
 ) -> None:
@@ -120,17 +123,20 @@ def test_what_was_set_aside_is_tried_again_by_resume(
     assert three.verdicts() == dict.fromkeys(STUDENTS, ALL_PASSED)
 
 
-def test_if_nothing_can_be_graded_the_run_says_so(a_class: Class, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_nothing_can_be_graded_the_run_says_so(
+    a_class: Class, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
         a_class.hand_in(f"s{number}", {"answer.json": {**HONEST, "n": number}})
-    monkeypatch.setattr(session, "Workshop", lambda *given: Nobody(*given, Fault("RuntimeError"), a_class.submissions))
+    monkeypatch.setattr(session, "Workshop", functools.partial(Nobody, fault=Fault("RuntimeError"), marks=tmp_path))
     assert "the cause is not in the submissions" in a_class("run", status=2).stderr
 
 
+@dataclasses.dataclass(frozen=True)
 class Nobody(Faulty):
     """Every unit breaks."""
 
-    def _take(self, *_: object) -> None:
+    def _take(self, unit: Take, send: Callable[[Event], None]) -> None:
         raise RuntimeError("this machine")
 
 
