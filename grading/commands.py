@@ -16,13 +16,13 @@ from trtverify.fixtures.words.columns import in_words, padded, verdict_word
 from trtverify.fixtures.words.messages import _
 
 from . import exports, grade, pool, rubric
-from .listing import listed
 from .sandbox import control_groups, selftest
 from .sandbox.launch import SandboxUnavailableError
 from .session import Session, Settings, kept_settings
 from .store import PENDING, Store, StoreError
 from .suite import LABS, REPOSITORY, SuiteError
 from .taking.intake import hash_of
+from .taking.listing import ListingError, listed
 
 _DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SandboxUnavailableError as problem:
         print(_("error: nothing is graded without the sandbox: {problem}").format(problem=problem), file=sys.stderr)
         return _UNSAFE
-    except (StoreError, SuiteError, rubric.RubricError, pool.FarmError) as problem:
+    except (ListingError, StoreError, SuiteError, rubric.RubricError, pool.FarmError) as problem:
         print(_("error: {problem}").format(problem=problem), file=sys.stderr)
         return _MISUSED
     except KeyboardInterrupt:

@@ -12,8 +12,8 @@ from typing import Protocol
 from trtverify.fixtures.words.messages import _
 
 from . import suite
-from .budget import Budget
 from .check import Checked, Ended
+from .keeping.budget import Budget
 from .pool import Assigned, Handle, Lost
 from .sandbox import control_groups, orphans
 from .store import CRASH, Store, StoreError
@@ -23,7 +23,7 @@ from .work import LAST, Broke, Event, Grade, Made, Started, Stopped, Take, Taken
 _DYING_SECONDS = 10.0
 _LOSSES = 5  # of one unit to kills from outside, before it is set aside
 _BREAKS = 2  # of one unit by itself
-_HOPELESS = 3  # units set aside, and none done: it is not the units
+_HOPELESS = 3  # units set aside, and not one verdict on anything: it is not the units
 
 
 class Hands(Protocol):
@@ -68,7 +68,6 @@ class Grader:
         self._at_work: dict[str, set[str | None]] = {}  # digest → the resources of its units
         self._alone: set[str] = set()  # digests, each done when nothing else is
         self._left = 0
-        self._done = 0
         self._losses: collections.Counter[str] = collections.Counter()
         self._breaks: collections.Counter[str] = collections.Counter()
         self.unread: dict[str, str] = {}
@@ -145,7 +144,6 @@ class Grader:
         self._progress(self._left)
 
     def _taken(self, event: Taken) -> None:
-        self._done += 1
         self.unread.pop(event.student, None)
         if event.digest is None:
             self._left -= self._store.rejected(event.student, event.notes[0])
@@ -165,7 +163,6 @@ class Grader:
             self._store.record_made(event.digest, self._scripts, event.artifacts, event.notes)
             self._enqueue(unit.digest)  # what waited for it
         elif isinstance(event, Checked):
-            self._done += 1
             self._left -= self._store.record(
                 unit.digest, self._suite, event.test, event.verdict, event.message, event.seconds
             )
@@ -249,7 +246,7 @@ class Grader:
 
     def _despair(self) -> None:
         parked = self._store.parked()
-        if len(parked) >= _HOPELESS and not self._done:
+        if len(parked) >= _HOPELESS and not self._store.judged():
             raise StoreError(
                 _("nothing could be graded, so the cause is not in the submissions: {reason}").format(
                     reason=parked[0][1]

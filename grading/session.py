@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from trtverify.fixtures.words.messages import _
 
-from . import budget, listing, pool, suite
+from . import pool, suite
 from .farm import cluster
+from .keeping import budget
 from .rubric import Rubric, load
 from .run import Grader
-from .store import Store, StoreError
+from .store import Store, StoreError, Student
 from .suite import Suite
-from .taking import intake
+from .taking import intake, listing
 from .taking.scripts import ScriptOptions
 from .work import Workshop
 
@@ -72,6 +73,7 @@ class Session:
             afresh: verdicts that were found before do not count.
 
         Raises:
+            ListingError: the submissions cannot be listed.
             StoreError: there is no submission, or the results cannot be written, or another grader has them.
             SuiteError: the tests cannot be collected.
             RubricError: the rubric is wrong.
@@ -107,7 +109,8 @@ class Session:
                 "rubric": intake.hash_of(Path(settings.rubric)),
                 "ungraded": json.dumps(found.ungraded),
             }
-            store.expect(found.students, tests, kept, only, afresh=afresh)
+            students = [Student(one.student, one.source, one.submitted, notes=one.notes) for one in found.students]
+            store.expect(students, tests, kept, only, afresh=afresh)
             stack.pop_all()
         return session
 

@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 
-from .results_file import ResultsFile
-from .results_file import StoreError as StoreError
-from .results_file import write_beside as write_beside
+from .keeping.results_file import ResultsFile
+from .keeping.results_file import StoreError as StoreError
+from .keeping.results_file import write_beside as write_beside
 
 PENDING = "pending"
 CRASH = "crash"
@@ -291,6 +291,10 @@ class Store(ResultsFile):
         """(students, reason) of what was set aside."""
         rows = self._rows("SELECT names, reason FROM parked ORDER BY names")
         return [(str(names), str(reason)) for names, reason in rows]
+
+    def judged(self) -> bool:
+        """Whether there is a verdict on anything."""
+        return bool(self._rows("SELECT 1 FROM results WHERE verdict != 'pending' AND parked = 0 LIMIT 1"))
 
     def unpark(self) -> None:
         """Try again what was set aside."""

@@ -61,7 +61,9 @@ def load(name: str) -> list[dict[str, Any]]:
     return attacks
 
 
-SCRIPTS, FILES = [*load("scripts"), *load("neighbours")], load("files")
+# Those that need a limit, or a machine, of their own run in test_attack_controls.py alone.
+NEIGHBOURS = [attack for attack in load("neighbours") if not {"memory", "ungrouped"} & set(attack)]
+SCRIPTS, FILES = [*load("scripts"), *NEIGHBOURS], load("files")
 EVERY = [*SCRIPTS, *FILES]
 QUICK = {
     *("exit-at-once", "segfault", "patch-pytest", "leave-a-conftest-and-an-ini", "leave-forged-results"),

@@ -14,8 +14,7 @@ from tests.suite.grading.faults import UNREADABLE, Fault
 from tests.suite.grading.test_one_unit import struck
 from tests.suite.grading.test_run import ALL_PASSED
 from tests.suite.grading.toy_class import HONEST, Class
-from trtverify.grading import listing
-from trtverify.grading.taking import archives
+from trtverify.grading.taking import archives, listing
 from trtverify.grading.taking.intake import NoRoomError, RejectedError, Snapshots, UnreadableError, opened_folder
 
 

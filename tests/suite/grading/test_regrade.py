@@ -14,7 +14,7 @@ import pytest
 from tests.suite.grading.test_kills import small_disk as small_disk
 from tests.suite.grading.test_run import ALL_PASSED
 from tests.suite.grading.toy_class import HONEST, TOY, Class
-from trtverify.grading.results_file import write_beside
+from trtverify.grading.keeping.results_file import write_beside
 from trtverify.grading.store import Store, StoreError
 
 
@@ -233,7 +233,7 @@ def test_verdicts_are_kept_by_all_that_they_depend_on(a_class: Class, tmp_path: 
     a_class("run", "--suite", str(options), "--photos", str(photos))
     assert a_class.verdicts()["ann"]["test_answer"] == "failed"
     (photos / "a").touch()
-    a_class("run")
+    a_class("run", "--suite", str(options))
     assert a_class.verdicts()["ann"]["test_answer"] == "passed"
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from trtverify.fixtures.words.messages import _
 
-from .sandbox.limits import Limits
+from ..sandbox.limits import Limits
 
 
 @dataclasses.dataclass(frozen=True)

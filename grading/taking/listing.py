@@ -11,9 +11,8 @@ from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
-from .sandbox.untrusted_text import escaped
-from .store import StoreError, Student
-from .taking.archives import SUFFIXES, student_of
+from ..sandbox.untrusted_text import escaped
+from .archives import SUFFIXES, student_of
 
 # What file managers and version control leave behind; nobody misses it.
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".git", "__MACOSX"})
@@ -21,16 +20,35 @@ _LAST = datetime.datetime(9990, 1, 1, tzinfo=datetime.timezone.utc).timestamp() 
 _NAME_BYTES = 200  # of 255 that file systems allow; exports put suffixes behind it
 
 
+class ListingError(ValueError):
+    """A folder of submissions cannot be listed; the message is for the teacher."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One student's folder or archive.
+
+    Attributes:
+        submitted: seconds since 1970; 0 where that cannot be told.
+        notes: what is odd about the folder or archive itself.
+    """
+
+    student: str
+    source: str
+    submitted: float
+    notes: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Listing:
     """A folder of submissions.
 
     Attributes:
-        students: their `notes` say what is odd about the folder or archive itself.
+        students: by the name of their folder or archive.
         ungraded: what else is there, safe to print.
     """
 
-    students: tuple[Student, ...]
+    students: tuple[Entry, ...]
     ungraded: tuple[str, ...]
 
 
@@ -38,14 +56,14 @@ def listed(submissions: Path, out: Path) -> Listing:
     """List a folder. The results, should they lie in it, are nobody's submission.
 
     Raises:
-        StoreError: it cannot be listed, or two submissions are of one student.
+        ListingError: it cannot be listed, or two submissions are of one student.
     """
     try:
         found = sorted(submissions.iterdir())
     except OSError as problem:
-        raise StoreError(f"{submissions}: {problem.strerror}") from problem
+        raise ListingError(f"{submissions}: {problem.strerror}") from problem
     results = out.resolve()
-    students: dict[str, Student] = {}
+    students: dict[str, Entry] = {}
     seen: dict[str, str] = {}
     ungraded: list[str] = []
     for path in found:
@@ -59,14 +77,14 @@ def listed(submissions: Path, out: Path) -> Listing:
             continue
         name, notes = _named(student_of(path))
         if name in students:
-            raise StoreError(
+            raise ListingError(
                 _("{one} and {other} are both of {student}: leave one of them in {folder}").format(
                     one=seen[name], other=shown, student=name, folder=submissions
                 )
             )
         submitted, dated = _submitted(path)
         seen[name] = shown
-        students[name] = Student(name, str(path), submitted, notes=(*notes, *dated))
+        students[name] = Entry(name, str(path), submitted, (*notes, *dated))
     return Listing(tuple(students.values()), tuple(ungraded))
 
 
