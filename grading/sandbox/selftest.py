@@ -195,7 +195,9 @@ def _grouped() -> str:
         if group is None:
             return _("there is no group")
         with started(Spec(["sleep", "5"], limits=limits), group) as (process, info):
-            os.read(info, 4096)  # it stands
+            os.read(info, 4096)
+            assert process.stdout is not None
+            process.stdout.read(len(b"ready\n"))  # killed before it says so, its first process would wait for ever
             for folder in group.entries:
                 if not (folder / "cgroup.procs").read_text().split():
                     return _("the sandbox is not in {folder}").format(folder=folder)
