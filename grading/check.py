@@ -37,12 +37,16 @@ class Ended:
         during: the test that was running when it died, if one was.
         reason: why it died, for people to read.
         outside: it was killed from outside the sandbox, which says nothing about the submission.
+        breach: it broke a limit, which others may have slowed it into unless it was alone.
+        seconds: of wall clock that all this took.
     """
 
     finished: bool
     during: str | None = None
     reason: str = ""
     outside: bool = False
+    breach: bool = False
+    seconds: float = 0.0
 
 
 def check(
@@ -118,9 +122,8 @@ def _run(
         if outcome.killed_outside:
             return Ended(False, during, _("the sandbox was killed from outside"), outside=True)
         if outcome.breach is not None:
-            return Ended(
-                False, during, _("the check exceeded the limit on {what}").format(what=breach_word(outcome.breach))
-            )
+            limit = breach_word(outcome.breach)
+            return Ended(False, during, _("the check exceeded the limit on {what}").format(what=limit), breach=True)
         if nonsense:
             return Ended(False, during, escaped(nonsense[0]))
         if finished and not waiting:

@@ -6,6 +6,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,10 @@ from trtverify.fixtures.words.messages import _
 
 from . import exports, grade, pool, rubric
 from .asked import values
-from .sandbox import selftest
+from .sandbox import control_groups, selftest
 from .sandbox.launch import SandboxUnavailableError
 from .sandbox.untrusted_text import escaped
-from .session import Session, Settings
+from .session import Session, Settings, kept_settings, missing
 from .store import PENDING, Store, StoreError
 from .suite import LABS, REPOSITORY, SuiteError
 from .taking import codes, layouts, roster
@@ -47,47 +48,79 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    before = _settings_of(options.out)
+    return _grade(Session.begun(options.out, _told(options, before)), options)
+
+
+def _settings_of(out: Path) -> Settings | None:
+    """What results were started with, if there are any."""
+    if not (out / "results.sqlite").is_file():
+        return None
+    with contextlib.closing(Store(out)) as store:
+        return None if store.setting_or_none("settings") is None else kept_settings(store)
+
+
+def _told(options: argparse.Namespace, before: Settings | None) -> Settings:
+    """The settings of a run: what is said now; else what it was started with; else the defaults."""
+
+    def path(name: str) -> str | None:
+        given = getattr(options, name)
+        return None if given is None else str(given.resolve())
+
+    start = before or Settings("", str(REPOSITORY), LABS, _own_rubric(str(REPOSITORY)))
     settings = Settings(
         submissions=str(options.submissions.resolve()),
-        suite=str(options.suite.resolve()),
-        labs=options.labs,
-        rubric=_rubric(options),
-        hidden=None if options.hidden_tests is None else str(options.hidden_tests.resolve()),
-        photos=None if options.photos is None else str(options.photos.resolve()),
-        cifar10=None if options.cifar10 is None else str(options.cifar10.resolve()),
-        gpu=options.gpu,
-        pytest_options=tuple(options.pytest_option),
+        suite=path("suite") or start.suite,
+        labs=options.labs or start.labs,
+        rubric=path("rubric") or start.rubric,
+        hidden=path("hidden_tests") or start.hidden,
+        photos=path("photos") or start.photos,
+        cifar10=path("cifar10") or start.cifar10,
+        gpu=start.gpu if options.gpu is None else options.gpu,
+        pytest_options=tuple(options.pytest_option or start.pytest_options),
         language=messages.language(),
-        total=None if options.scale is None else str(options.scale),
-        submitted=None if options.submitted is None else options.submitted.isoformat(),
-        roster=None if options.roster is None else str(options.roster.resolve()),
-        challenge=None if options.challenge is None else str(options.challenge.resolve()),
+        total=start.total if options.scale is None else str(options.scale),
+        submitted=start.submitted if options.submitted is None else options.submitted.isoformat(),
+        submitted_by=start.submitted_by if options.submitted is None else "given",
+        due=start.due,
+        roster=path("roster") or start.roster,
+        challenge=path("challenge") or start.challenge,
     )
+    if options.rubric is None and start.rubric == _own_rubric(start.suite):
+        settings = dataclasses.replace(settings, rubric=_own_rubric(settings.suite))
     if options.gradescope is not None:
-        settings = _as_gradescope(settings, options.gradescope)
-    return _grade(Session.begun(options.out, settings), options)
+        settings = _as_gradescope(settings, options)
+    if before is not None:
+        for field in dataclasses.fields(Settings):
+            old, new = getattr(before, field.name), getattr(settings, field.name)
+            if old != new:
+                said = _("{setting} was {old} when these results were started, and is {new} now")
+                print(said.format(setting=field.name, old=_shown(old), new=_shown(new)), file=sys.stderr)
+    return settings
 
 
-def _rubric(options: argparse.Namespace) -> str:
-    """The rubric that was given, else that of the tests; "" for tests that have none."""
-    given = options.rubric or next(
-        filter(Path.is_file, (options.suite / p for p in ("grading/rubric.toml", "rubric.toml"))), None
-    )
-    return "" if given is None else str(given.resolve())
+def _own_rubric(suite: str) -> str:
+    """The rubric that lies with the tests; "" for tests that have none. It goes where they go, unless one is given."""
+    places = (Path(suite, place) for place in ("grading/rubric.toml", "rubric.toml"))
+    return str(next(filter(Path.is_file, places), ""))
 
 
-def _as_gradescope(settings: Settings, metadata: Path) -> Settings:
+def _shown(setting: object) -> object:
+    return "-" if setting in (None, "", ()) else setting
+
+
+def _as_gradescope(settings: Settings, options: argparse.Namespace) -> Settings:
     """When the one submission came, when it was due and what it is worth, as Gradescope says beside it."""
     try:
-        said = layouts.assignment(metadata)
+        said = layouts.assignment(options.gradescope)
     except layouts.LayoutError as problem:
         raise StoreError(str(problem)) from problem
     return dataclasses.replace(
         settings,
-        submitted=settings.submitted or said.submitted.isoformat(),
-        submitted_by="given" if settings.submitted else "gradescope",
+        submitted=settings.submitted if options.submitted is not None else said.submitted.isoformat(),
+        submitted_by="given" if options.submitted is not None else "gradescope",
         due=None if said.due is None else said.due.isoformat(),
-        total=settings.total or (None if said.total is None else str(said.total)),
+        total=settings.total if options.scale is not None or said.total is None else str(said.total),
     )
 
 
@@ -109,13 +142,20 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _regrade(options: argparse.Namespace) -> int:
-    session = Session.resumed(options.out)
-    with contextlib.closing(session.store) as store:
-        known = [student.student for student in store.students()]
-        if unknown := set(options.students) - set(known):
+    with contextlib.closing(Store(options.out)) as store:
+        known = {student.student for student in store.students()}
+        settings = kept_settings(store)
+        if unknown := set(options.students) - known:
             raise _no_submission(", ".join(sorted(unknown)), options.out)
-        store.forget(options.students or known)
-    return _grade(Session.begun(options.out, session.settings), options)
+        store.refuse_if_at_work()
+    only = options.students or None
+    if only is None and (lost := missing(options.out, settings, known)):
+        raise StoreError(
+            _("{folder} holds nothing of {students} now; nothing was changed").format(
+                folder=settings.submissions, students=", ".join(lost)
+            )
+        )
+    return _grade(Session.begun(options.out, settings, only, afresh=True), options)
 
 
 def _no_submission(student: str, out: Path) -> StoreError:
@@ -124,12 +164,27 @@ def _no_submission(student: str, out: Path) -> StoreError:
 
 def _grade(session: Session, options: argparse.Namespace) -> int:
     with contextlib.closing(session.store):
-        for said in session.said:
-            print(_("note: {note}").format(note=said), file=sys.stderr)
+        _warn(session)
         selftest.require_walls()
-        session.run(options.workers, options.scheduler)
+        unread = session.run(options.workers, options.scheduler)
         _pages(grade.grades(session.store, session.rubric), session.out)
+        for student, reason in sorted(unread.items()):
+            said = _("{student} could not be read, and stays pending: {reason}").format(student=student, reason=reason)
+            print(said, file=sys.stderr)
         return _report(session.store)
+
+
+def _warn(session: Session) -> None:
+    """Say what of the class and the surroundings bears on the verdicts."""
+    for note in session.said:
+        print(_("note: {note}").format(note=note), file=sys.stderr)
+    if session.rubric_changed():
+        said = _("{file} says something else than when these results were started: points are by what it says now")
+        print(said.format(file=session.settings.rubric), file=sys.stderr)
+        session.keep_rubric()
+    if reason := control_groups.missing():
+        said = _("no control groups here ({reason}): sandboxes get less memory and fewer processes")
+        print(said.format(reason=reason), file=sys.stderr)
 
 
 def _pages(results: Sequence[grade.Grade], out: Path) -> None:
@@ -154,6 +209,11 @@ def _status(options: argparse.Namespace) -> int:
 def _report(store: Store) -> int:
     counts = collections.Counter(row.verdict for row in store.results())
     print(", ".join(f"{count} {verdict_word(verdict)}" for verdict, count in sorted(counts.items())) or _("no checks"))
+    if ungraded := json.loads(store.setting_or_none("ungraded") or "[]"):
+        names = ", ".join(ungraded[:20]) + (" …" if len(ungraded) > 20 else "")
+        print(_("note: {note}").format(note=_("not graded: {name}").format(name=names)), file=sys.stderr)
+    for names, reason in store.parked():
+        print(_("set aside, and tried again by `resume`: {names}: {reason}").format(names=names, reason=reason))
     for unit, pid in store.leases():
         print(_("at work: {unit} (process {pid})").format(unit=unit, pid=pid))
     missing = store.pending()
@@ -178,7 +238,13 @@ def _report(store: Store) -> int:
 def _results(out: Path) -> list[grade.Grade]:
     session = Session.resumed(out)
     with contextlib.closing(session.store) as store:
-        return grade.grades(store, session.rubric)
+        if session.rubric_changed():
+            said = _("{file} says something else than when these results were started: points are by what it says now")
+            print(said.format(file=session.settings.rubric), file=sys.stderr)
+        unfinished = {student for student, _digest, _test in store.pending()}
+        found = grade.grades(store, session.rubric)
+    # A verdict that is to be found again stands in its row until then, but it is not the last word.
+    return [dataclasses.replace(one, complete=one.complete and one.student not in unfinished) for one in found]
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -216,10 +282,19 @@ def _export(options: argparse.Namespace) -> int:
     for name in options.format or exports.FORMATS:
         written = exports.FORMATS[name](results, options.out / "exports" / name)
         folder = options.out / "exports" / name
+        _drop_others(folder, written)
         print(_("{format}: {folder} (files: {count})").format(format=name, count=len(written), folder=folder))
     if not options.format:
         _pages(results, options.out)
     return _DONE
+
+
+def _drop_others(folder: Path, written: Sequence[Path]) -> None:
+    """Remove what an earlier export wrote of students who have another name by now, or are gone."""
+    kept = {path.resolve() for path in written}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.resolve() not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _selftest(_options: argparse.Namespace) -> int:
@@ -243,15 +318,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _out(run)
     run.add_argument(
-        "--labs",
-        type=values.labs,
-        default=LABS,
-        metavar="lab1,lab4",
-        help=_("grade these labs only (default: all five)"),
+        "--labs", type=values.labs, metavar="lab1,lab4", help=_("grade these labs only (default: all five)")
     )
     _workers(run)
     run.add_argument(
-        "--rubric", type=values.file, help=_("weights, deadlines, gates, hints (default: rubric.toml of the tests)")
+        "--rubric",
+        type=values.file,
+        help=_(
+            "weights, deadlines, gates, hints (default: as these results were started, or rubric.toml of the tests)"
+        ),
     )
     run.add_argument(
         "--hidden-tests",
@@ -265,18 +340,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--cifar10", type=values.folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*")
     )
-    run.add_argument("--gpu", action="store_true", help=_("let the sandboxes use this machine's GPU"))
-    run.add_argument(
-        "--suite",
-        type=values.folder,
-        default=REPOSITORY,
-        metavar="DIR",
-        help=_("the tests (default: this repository's)"),
-    )
+    run.add_argument("--gpu", action=argparse.BooleanOptionalAction, help=_("let the sandboxes use this machine's GPU"))
+    run.add_argument("--suite", type=values.folder, metavar="DIR", help=_("the tests (default: this repository's)"))
     run.add_argument(
         *("--pytest-option",),
         action="append",
-        default=[],
         metavar="=OPT",
         help=_("pass an option to pytest; repeatable"),
     )

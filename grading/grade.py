@@ -245,6 +245,8 @@ class _Of:
     def _submitted(self) -> tuple[datetime.datetime, str, tuple[str, ...]]:
         """When it was handed in, that with its source, and a note where the time is none."""
         known, source = self.rubric.submitted.get(self.student.student), "rubric"
+        if known is None and not self.student.submitted:  # a note of the listing says why
+            return datetime.datetime.min.replace(tzinfo=datetime.timezone.utc), "", ()
         if known is None:
             source = self.known.get("time", "file")
             try:

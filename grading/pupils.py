@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
+from .sandbox.untrusted_text import escaped
 from .store import Store, StoreError, Student
 from .taking import codes, layouts, roster
 from .taking.layouts import LayoutError
@@ -22,12 +24,14 @@ class Class:
 
     Attributes:
         people: student → what is kept of them: the roster's fields, and `time`, the source of their time.
-        said: what is not graded, and whom the roster does not know.
+        said: whom the roster does not know, and of whom there is nothing.
+        ungraded: what else lies there, safe to print.
     """
 
     students: list[Student]
     people: dict[str, dict[str, str]]
     said: tuple[str, ...]
+    ungraded: tuple[str, ...]
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """What to say of names in the rubric that nobody here has."""
@@ -35,14 +39,22 @@ class Class:
         return [said.format(name=name) for name in sorted(set(names) - self.people.keys())]
 
 
-def listed(submissions: Path, roster_file: str | None, submitted: str | None, submitted_by: str) -> Class:
+def listed(
+    submissions: Path, roster_file: str | None, submitted: str | None, submitted_by: str, out: Path | None = None
+) -> Class:
     """List the submissions of a folder, in whatever layout a platform gave it.
 
+    Args:
+        submissions: the folder.
+        roster_file: the class list, if there is one.
+        submitted, submitted_by: when everything was handed in, ISO 8601, and who says so, if anybody does.
+        out: the results, which are nobody's submission.
+
     Raises:
-        StoreError: two are of one student, or a platform's file or the roster cannot be read.
+        StoreError: it cannot be listed, two are of one student, or a platform's file or the roster cannot be read.
     """
     try:
-        found, ignored = layouts.listed(submissions)
+        found, ungraded = layouts.listed(submissions, out)
         everybody = [] if roster_file is None else roster.load(Path(roster_file))
     except (LayoutError, RosterError) as problem:
         raise StoreError(str(problem)) from problem
@@ -51,11 +63,14 @@ def listed(submissions: Path, roster_file: str | None, submitted: str | None, su
         if entry.student in seen:
             raise StoreError(
                 _("{one} and {other} are both of {student}: leave one of them in {folder}").format(
-                    one=seen[entry.student].name, other=entry.source.name, student=entry.student, folder=submissions
+                    one=_shown(seen[entry.student]),
+                    other=_shown(entry.source),
+                    student=entry.student,
+                    folder=submissions,
                 )
             )
         seen[entry.student] = entry.source
-    said = [_("not graded: {name}").format(name=name) for name in ignored]
+    said: list[str] = []
     whose: dict[str, Person] = {}
     if roster_file is not None:
         whose, unmatched, absent = roster.matched({entry.student: entry.keys for entry in found}, everybody)
@@ -64,18 +79,24 @@ def listed(submissions: Path, roster_file: str | None, submitted: str | None, su
         said += [_("nothing was handed in by {person}").format(person=person) for person in absent]
     students, people = [], {}
     for entry in found:
-        at, source = entry.submitted, entry.time
+        at, source, undated = entry.submitted, entry.time, entry.undated
         person = whose.get(entry.student)
         if person is not None and person.submitted:
             at, source = datetime.datetime.fromisoformat(person.submitted).timestamp(), "roster"
+            undated = ()
         if submitted is not None:
             at, source = datetime.datetime.fromisoformat(submitted).timestamp(), submitted_by
-        students.append(Student(entry.student, str(entry.source), at))
+            undated = ()
+        students.append(Student(entry.student, str(entry.source), at, notes=(*entry.notes, *undated)))
         people[entry.student] = {"time": source}
         if person is not None:
             given = dataclasses.asdict(person)
             people[entry.student].update({name: value for name, value in given.items() if value} or {"name": ""})
-    return Class(students, people, tuple(said))
+    return Class(students, people, tuple(said), tuple(ungraded))
+
+
+def _shown(source: Path) -> str:
+    return escaped(os.fsencode(source.name))
 
 
 def _once(whose: dict[str, Person]) -> None:

@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import socket
-import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-from trtverify.fixtures.words.messages import _
+from .keeping.results_file import SCHEMA as SCHEMA
+from .keeping.results_file import ResultsFile
+from .keeping.results_file import StoreError as StoreError
+from .keeping.results_file import write_beside as write_beside
 
-_START = "python -m trtverify grading run SUBMISSIONS"
 PENDING = "pending"
 CRASH = "crash"
 CRASHES = 2  # of the same check, before `crash` is its verdict
-SCHEMA = 1
-"""Kept as the file's `user_version`; 0 is a file from before it was."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS tests (
-    test TEXT PRIMARY KEY, position INTEGER NOT NULL, lab TEXT NOT NULL, points REAL NOT NULL, hidden INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS students (
-    student TEXT PRIMARY KEY, source TEXT NOT NULL, submitted REAL NOT NULL,
-    digest TEXT, notes TEXT NOT NULL DEFAULT '[]'
-);
-CREATE INDEX IF NOT EXISTS students_digest ON students (digest);
-CREATE TABLE IF NOT EXISTS results (
-    student TEXT NOT NULL REFERENCES students, test TEXT NOT NULL REFERENCES tests,
-    verdict TEXT NOT NULL DEFAULT 'pending', message TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0,
-    PRIMARY KEY (student, test)
-);
-CREATE TABLE IF NOT EXISTS checks (
-    digest TEXT NOT NULL, suite TEXT NOT NULL, test TEXT NOT NULL,
-    verdict TEXT NOT NULL, message TEXT NOT NULL, seconds REAL NOT NULL,
-    PRIMARY KEY (digest, suite, test)
-);
-CREATE TABLE IF NOT EXISTS crashes (
-    digest TEXT NOT NULL, suite TEXT NOT NULL, test TEXT NOT NULL, count INTEGER NOT NULL,
-    PRIMARY KEY (digest, suite, test)
-);
-CREATE TABLE IF NOT EXISTS made (digest TEXT PRIMARY KEY, artifacts TEXT NOT NULL, notes TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS leases (
-    unit TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL, since REAL NOT NULL
-);
-"""
-
-
-class StoreError(RuntimeError):
-    """The results cannot be read or written; what was recorded before is safe."""
+# A row that has no verdict yet, or whose verdict is of work or tests as they were.
+_OPEN = "(verdict = 'pending' OR stale = 1)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +31,21 @@ class Expected:
 
 @dataclasses.dataclass(frozen=True)
 class Student:
-    """One submission. `digest` is None until it was taken; `notes` are for student and teacher to read."""
+    """One submission. `notes` are for student and teacher to read.
+
+    Attributes:
+        source: the folder or archive; its name need not be UTF-8 (`os.fsdecode`).
+        submitted: seconds since 1970; 0 where that cannot be told.
+        digest: of its content; None until it was taken.
+        retake: it is to be taken (again).
+    """
 
     student: str
     source: str
     submitted: float
     digest: str | None = None
     notes: tuple[str, ...] = ()
+    retake: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,89 +59,69 @@ class Row:
     seconds: float
 
 
-class Store:
+class Store(ResultsFile):
     """Open results. Only the grader itself writes; one transaction a result."""
 
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
-        self.path = folder / "results.sqlite"
-        if not create and not self.path.is_file():
-            said = _("{folder} holds no results: start with `{start} --out {folder}`")
-            raise StoreError(said.format(folder=folder, start=_START))
-        self._released: list[tuple[str]] = []
-        with _explained(self.path):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            (found,) = self._db.execute("PRAGMA user_version").fetchone()
-            if found > SCHEMA:
-                self._db.close()
-                raise StoreError(
-                    _(
-                        "{file} was made by a later version of grading: schema {found}, known are {known} and before"
-                    ).format(file=self.path, found=found, known=SCHEMA)
-                )
-            if create:
-                self._db.executescript(_SCHEMA)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+    def expect(
+        self,
+        students: Iterable[Student],
+        tests: Sequence[Expected],
+        settings: dict[str, str],
+        only: Sequence[str] | None = None,
+        *,
+        afresh: bool = False,
+    ) -> None:
+        """Write every expected (student, test), in one transaction, before anything is run.
 
-    def close(self) -> None:
-        """Close the file; what is recorded stays recorded without it."""
-        self._db.close()
+        Verdicts that are there stay until new ones fall. Content that the same suite has judged before gets its
+        verdicts back when it is taken.
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _explained(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                released = list(self._released)
-                self._db.executemany("DELETE FROM leases WHERE unit = ?", released)
-                yield self._db
-                self._db.execute("COMMIT")
-                del self._released[: len(released)]
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        with _explained(self.path):
-            return self._db.execute(query, values).fetchall()
-
-    def expect(self, students: Iterable[Student], tests: Sequence[Expected], settings: dict[str, str]) -> None:
-        """Write every expected (student, test) as pending, in one transaction, before anything is run.
-
-        Content that the same suite has judged before gets its verdicts back when it is taken.
+        Args:
+            students: as they were listed now, their `notes` those of the listing.
+            tests: as they were collected now.
+            settings: name → value, to be kept.
+            only: nobody else's rows are touched. None: everybody's, and who was not listed is dropped.
+            afresh: verdicts of equal content do not count.
         """
-        students = list(students)
+        listed = [student for student in students if only is None or student.student in only]
         with self._transaction() as db:
             for name, value in settings.items():
                 db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
-            # Nothing is lost with these rows: verdicts are kept in `checks`, by content.
-            db.execute("DELETE FROM results")
-            db.execute("DELETE FROM tests")
+            db.execute("CREATE TEMP TABLE IF NOT EXISTS now (student TEXT PRIMARY KEY)")
+            db.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (test TEXT PRIMARY KEY)")
+            for table, names in (("now", [s.student for s in listed]), ("wanted", [test.test for test in tests])):
+                db.execute(f"DELETE FROM {table}")
+                db.executemany(f"INSERT INTO {table} VALUES (?)", [(name,) for name in names])
+            if only is None:
+                db.execute("DELETE FROM results WHERE student NOT IN now")
+                db.execute("DELETE FROM students WHERE student NOT IN now")
             for position, test in enumerate(tests):
-                values = (test.test, position, test.lab, test.points, test.hidden)
-                db.execute("INSERT INTO tests VALUES (?, ?, ?, ?, ?)", values)
-            db.execute("DELETE FROM students")
-            for student in students:
                 db.execute(
-                    "INSERT INTO students (student, source, submitted) VALUES (?, ?, ?)",
-                    (student.student, student.source, student.submitted),
+                    "INSERT INTO tests VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET position = excluded.position, "
+                    "lab = excluded.lab, points = excluded.points, hidden = excluded.hidden",
+                    (test.test, position, test.lab, test.points, test.hidden),
                 )
-            db.execute("INSERT INTO results (student, test) SELECT student, test FROM students, tests")
-
-    def setting(self, name: str) -> str:
-        """A setting of the run."""
-        rows = self._rows("SELECT value FROM settings WHERE name = ?", (name,))
-        if not rows:
-            raise StoreError(
-                _("{file} has no setting {name!r}: it was not made by this version of grading").format(
-                    file=self.path, name=name
+            for student in listed:
+                db.execute(
+                    "INSERT INTO students (student, source, submitted, listed) VALUES (?, ?, ?, ?) "
+                    "ON CONFLICT DO UPDATE SET source = excluded.source, submitted = excluded.submitted, "
+                    "listed = excluded.listed, retake = 1",
+                    (student.student, os.fsencode(student.source), student.submitted, json.dumps(student.notes)),
                 )
+            if afresh:
+                for table in ("checks", "crashes", "spent"):
+                    db.execute(
+                        f"DELETE FROM {table} WHERE digest IN (SELECT digest FROM students WHERE student IN now)"
+                    )
+                db.execute(
+                    "UPDATE made SET again = 1 WHERE digest IN (SELECT digest FROM students WHERE student IN now)"
+                )
+            db.execute("DELETE FROM results WHERE student IN now AND test NOT IN wanted")
+            db.execute("DELETE FROM tests WHERE test NOT IN wanted AND test NOT IN (SELECT test FROM results)")
+            db.execute(
+                "UPDATE results SET stale = (verdict != 'pending'), parked = 0 WHERE student IN now",
             )
-        return str(rows[0][0])
+            db.execute("INSERT OR IGNORE INTO results (student, test) SELECT student, test FROM now, wanted")
 
     def tests(self) -> list[Expected]:
         """The expected tests, in the order of collection."""
@@ -178,10 +130,19 @@ class Store:
 
     def students(self) -> list[Student]:
         """The expected students, by name."""
-        rows = self._rows("SELECT student, source, submitted, digest, notes FROM students ORDER BY student")
+        rows = self._rows(
+            "SELECT student, source, submitted, digest, listed, notes, retake FROM students ORDER BY student"
+        )
         return [
-            Student(str(s), str(src), float(str(t)), None if d is None else str(d), tuple(json.loads(str(n))))
-            for s, src, t, d, n in rows
+            Student(
+                str(s),
+                os.fsdecode(source) if isinstance(source, (bytes, str)) else "",
+                float(str(t)),
+                None if d is None else str(d),
+                tuple(dict.fromkeys([*json.loads(str(listed)), *json.loads(str(notes))])),
+                bool(retake),
+            )
+            for s, source, t, d, listed, notes, retake in rows
         ]
 
     def results(self, student: str | None = None) -> list[Row]:
@@ -202,14 +163,13 @@ class Store:
         """
         with self._transaction() as db:
             db.execute(
-                "UPDATE students SET digest = ?, notes = ? WHERE student = ?",
+                "UPDATE students SET digest = ?, notes = ?, retake = 0 WHERE student = ?",
                 (digest, json.dumps(list(notes)), student),
             )
             settled = db.execute(
                 "UPDATE results SET (verdict, message, seconds) = (SELECT verdict, message, seconds FROM checks c "
-                "WHERE c.digest = ? AND c.suite = ? AND c.test = results.test) "
-                "WHERE student = ? AND verdict = 'pending' AND test IN (SELECT test FROM checks "
-                "WHERE digest = ? AND suite = ?)",
+                "WHERE c.digest = ? AND c.suite = ? AND c.test = results.test), stale = 0, parked = 0 "
+                f"WHERE student = ? AND {_OPEN} AND test IN (SELECT test FROM checks WHERE digest = ? AND suite = ?)",
                 (digest, suite, student, digest, suite),
             )
         return settled.rowcount
@@ -217,9 +177,13 @@ class Store:
     def rejected(self, student: str, message: str) -> int:
         """A submission could not be taken, through its own fault: every check of it failed. How many rows."""
         with self._transaction() as db:
-            db.execute("UPDATE students SET notes = ? WHERE student = ?", (json.dumps([message]), student))
+            db.execute(
+                "UPDATE students SET digest = NULL, notes = ?, retake = 0 WHERE student = ?",
+                (json.dumps([message]), student),
+            )
             settled = db.execute(
-                "UPDATE results SET verdict = 'failed', message = ? WHERE student = ? AND verdict = 'pending'",
+                "UPDATE results SET verdict = 'failed', message = ?, seconds = 0, stale = 0, parked = 0 "
+                f"WHERE student = ? AND {_OPEN}",
                 (message, student),
             )
         return settled.rowcount
@@ -232,8 +196,9 @@ class Store:
                 (digest, suite, test, verdict, message, seconds),
             )
             settled = db.execute(
-                "UPDATE results SET verdict = ?, message = ?, seconds = ? WHERE test = ? AND verdict = 'pending' "
-                "AND student IN (SELECT student FROM students WHERE digest = ?)",
+                "UPDATE results SET verdict = ?, message = ?, seconds = ?, stale = 0, parked = 0 "
+                f"WHERE test = ? AND {_OPEN} "
+                "AND student IN (SELECT student FROM students WHERE digest = ? AND retake = 0)",
                 (verdict, message, seconds, test, digest),
             )
         return settled.rowcount
@@ -253,10 +218,10 @@ class Store:
         return self.record(digest, suite, test, CRASH, reason, 0.0)
 
     def pending(self) -> list[tuple[str, str | None, str]]:
-        """(student, digest, test) of every row without a verdict."""
+        """(student, digest, test) of every row without a verdict, or with one that is to be found again."""
         rows = self._rows(
             "SELECT student, digest, test FROM results JOIN students USING (student) JOIN tests USING (test) "
-            "WHERE verdict = 'pending' ORDER BY student, position"
+            f"WHERE {_OPEN} ORDER BY student, position"
         )
         return [(str(s), None if d is None else str(d), str(t)) for s, d, t in rows]
 
@@ -264,133 +229,76 @@ class Store:
         """The tests that this content has no verdict on, in the order of collection."""
         rows = self._rows(
             "SELECT test FROM tests WHERE test IN (SELECT test FROM results JOIN students USING (student) "
-            "WHERE verdict = 'pending' AND digest = ?) ORDER BY position",
+            f"WHERE {_OPEN} AND digest = ? AND retake = 0) ORDER BY position",
             (digest,),
         )
         return [str(test) for (test,) in rows]
 
-    def made(self, digest: str) -> tuple[str, tuple[str, ...]] | None:
-        """What a submission's scripts made: the digest of artifacts and all, and notes."""
-        rows = self._rows("SELECT artifacts, notes FROM made WHERE digest = ?", (digest,))
+    def made(self, digest: str, scripts: str | None = None) -> tuple[str, tuple[str, ...]] | None:
+        """What a submission's scripts made: the digest of artifacts and all, and notes.
+
+        Args:
+            digest: of what was handed in.
+            scripts: how scripts are run now, to be made that way. None: whatever was made last.
+        """
+        query = "SELECT artifacts, notes FROM made WHERE digest = ?"
+        if scripts is None:
+            rows = self._rows(f"{query} ORDER BY rowid DESC LIMIT 1", (digest,))
+        else:
+            rows = self._rows(f"{query} AND scripts = ? AND again = 0", (digest, scripts))
         return (str(rows[0][0]), tuple(json.loads(str(rows[0][1])))) if rows else None
 
-    def record_made(self, digest: str, artifacts: str, notes: Sequence[str]) -> None:
-        """Record what a submission's scripts made, so that they run once."""
+    def record_made(self, digest: str, scripts: str, artifacts: str, notes: Sequence[str]) -> None:
+        """Record what a submission's scripts made, run this way, so that they run once."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO made VALUES (?, ?, ?)", (digest, artifacts, json.dumps(list(notes))))
-
-    def forget(self, students: Sequence[str]) -> None:
-        """Make these students' rows pending again, and drop every check of their content."""
-        with self._transaction() as db:
-            for student in students:
-                db.execute(
-                    "DELETE FROM checks WHERE digest = (SELECT digest FROM students WHERE student = ?)", (student,)
-                )
-                db.execute(
-                    "DELETE FROM crashes WHERE digest = (SELECT digest FROM students WHERE student = ?)", (student,)
-                )
-                db.execute(
-                    "DELETE FROM made WHERE digest = (SELECT digest FROM students WHERE student = ?)", (student,)
-                )
-                db.execute(
-                    "UPDATE results SET verdict = 'pending', message = '', seconds = 0 WHERE student = ?", (student,)
-                )
-                db.execute("UPDATE students SET digest = NULL, notes = '[]' WHERE student = ?", (student,))
-
-    def lease(self, unit: str, pid: int) -> None:
-        """Take a unit of work for a process of this machine.
-
-        Raises:
-            StoreError: a living process has it.
-        """
-        with self._transaction() as db:
-            held = db.execute("SELECT host, pid, started FROM leases WHERE unit = ?", (unit,)).fetchone()
-            if held is not None and held[1] != pid and _alive(*held):
-                raise StoreError(
-                    _("process {pid} on {host} is already at work on {unit} in {folder}").format(
-                        pid=held[1], host=held[0], unit=unit, folder=self.path.parent
-                    )
-                )
             db.execute(
-                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?)",
-                (unit, socket.gethostname(), pid, process_started(pid) or "", time.time()),
+                "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, 0)",
+                (digest, scripts, artifacts, json.dumps(list(notes))),
             )
 
-    def refuse_if_at_work(self) -> None:
-        """Stop before anything is changed under a grader that is at work.
+    def charge(self, digest: str, suite: str, seconds: float, lab: str = "", breaches: int = 0) -> None:
+        """Add to what grading this content has cost, and to the limits that it broke in a lab."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO spent VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "seconds = seconds + excluded.seconds, breaches = breaches + excluded.breaches",
+                (digest, suite, lab, seconds, breaches),
+            )
 
-        Raises:
-            StoreError: one is.
+    def spent(self, digest: str, suite: str) -> tuple[float, dict[str, int]]:
+        """The seconds that grading this content has cost, and lab → the limits that it broke."""
+        rows = self._rows("SELECT lab, seconds, breaches FROM spent WHERE digest = ? AND suite = ?", (digest, suite))
+        return sum(float(str(s)) for _lab, s, _n in rows), {str(lab): int(str(n)) for lab, _s, n in rows}
+
+    def park(self, unit: str, reason: str, *, digest: str | None = None, student: str | None = None) -> tuple[int, str]:
+        """Set a unit aside: its rows say that they are not gradable and why, until `unpark`.
+
+        Returns:
+            How many rows, and the students that it is of.
         """
-        for unit, pid in self.leases():
-            if unit == "grader" and pid != os.getpid():
-                raise StoreError(
-                    _("process {pid} is already at work on {folder}").format(pid=pid, folder=self.path.parent)
-                )
+        who = "SELECT student FROM students WHERE student = ? OR (digest = ? AND retake = 0)"
+        with self._transaction() as db:
+            names = ", ".join(str(name) for (name,) in db.execute(f"{who} ORDER BY student", (student, digest)))
+            db.execute("INSERT OR REPLACE INTO parked VALUES (?, ?, ?)", (unit, names, reason))
+            settled = db.execute(
+                "UPDATE results SET message = CASE verdict WHEN 'pending' THEN ? ELSE message END, "
+                "verdict = CASE verdict WHEN 'pending' THEN 'not gradable' ELSE verdict END, stale = 0, parked = 1 "
+                f"WHERE {_OPEN} AND student IN ({who})",
+                (reason, student, digest),
+            )
+        return settled.rowcount, names
 
-    def release(self, unit: str) -> None:
-        """Give a unit back, in the transaction of what is written next."""
-        self._released.append((unit,))
+    def parked(self) -> list[tuple[str, str]]:
+        """(students, reason) of what was set aside."""
+        rows = self._rows("SELECT names, reason FROM parked ORDER BY names")
+        return [(str(names), str(reason)) for names, reason in rows]
 
-    def flush(self) -> None:
-        """Write what waits for a transaction."""
-        with self._transaction():
-            pass
+    def judged(self) -> bool:
+        """Whether there is a verdict on anything."""
+        return bool(self._rows("SELECT 1 FROM results WHERE verdict != 'pending' AND parked = 0 LIMIT 1"))
 
-    def leases(self) -> list[tuple[str, int]]:
-        """(unit, pid) of leases whose process lives; those of the dead are dropped."""
-        alive: list[tuple[str, int]] = []
-        dead: list[tuple[str, int]] = []
-        for unit, host, pid, started in self._rows("SELECT unit, host, pid, started FROM leases ORDER BY unit"):
-            if (str(unit),) not in self._released:
-                (alive if _alive(str(host), int(str(pid)), str(started)) else dead).append((str(unit), int(str(pid))))
-        for unit, _pid in dead:
-            self.release(unit)
-        return alive
-
-
-def process_started(pid: int) -> str | None:
-    """When a living process started, in the kernel's ticks: so a pid is not mistaken for a later process's."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]  # a zombie works no more
-
-
-def _alive(host: str, pid: int, started: str) -> bool:
-    return host == socket.gethostname() and process_started(pid) == started
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system say into one message with the next step."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as problem:
-        raise StoreError(
-            _(
-                "{file}: {problem}. What was recorded before is safe. Free space or make the folder writable, "
-                "then `python -m trtverify grading resume`."
-            ).format(file=path, problem=problem)
-        ) from problem
-
-
-def write_beside(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a killed run, sees the old one or the new one whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _explained(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def unpark(self) -> None:
+        """Try again what was set aside."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM parked")
+            db.execute("UPDATE results SET stale = 1, parked = 0 WHERE parked = 1")

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,7 @@ _PARTS = ("conftest.py", "pytest.ini", "tests")
 # The suite's own code, from `root` where that is a whole checkout, else this program's: tests alone stand on it too.
 _CODE = ("trtverify", "fixtures", "labs")
 _NAME = ("__init__.py", "__main__.py", "py.typed")
+_JOB = "grading-job-"
 _LINE = 1 << 20  # a message of 20,000 characters, all of them escaped, and room to spare
 # What else happens to be installed is not loaded: it takes longer than a small check, and may change one.
 _PLUGINS = ("trtverify.grading.plugin", "pytest_benchmark.plugin")
@@ -184,11 +186,20 @@ def collected(suite: Suite, labs: Sequence[str]) -> list[tuple[Expected, str]]:
 @contextlib.contextmanager
 def job(labs: Sequence[str], tests: Sequence[str] | None) -> Iterator[Path]:
     """A folder with what the plugin is to run: the tests of some labs, or exactly these tests."""
-    with tempfile.TemporaryDirectory(prefix="grading-job-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix=f"{_JOB}{os.getpid()}-") as name:
+        folder = Path(name, "job")  # what it lies in stays closed to others
+        folder.mkdir()
         (folder / "job.json").write_text(json.dumps({"labs": list(labs), "tests": tests}), encoding="utf-8")
         _readable(folder)
         yield folder
+
+
+def sweep() -> None:
+    """Remove the job folders of processes that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_JOB}*-*"):
+        pid = path.name.removeprefix(_JOB).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists() and path.stat().st_uid == os.geteuid():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class Lines:

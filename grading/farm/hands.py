@@ -23,7 +23,7 @@ from trtverify.fixtures.words.messages import _
 
 from ..pool import Assigned, FarmError, Handle, Lost, Pool
 from ..sandbox.launch import SandboxUnavailableError
-from ..work import Event, Grade, Stopped, Take, Unit
+from ..work import Broke, Event, Grade, Stopped, Take, Unit
 from .worker import SANDBOX, Doorkeeper, Orders, grade, refusal, version
 
 _LOOK_SECONDS = 1.0
@@ -48,6 +48,7 @@ class Farm:
         self._takes: collections.deque[Unit] = collections.deque()
         self._waiting: collections.deque[Grade] = collections.deque()
         self._flying: dict[Grade, Any] = {}
+        self._deadlines: dict[Grade, float] = {}
         self._attempts: collections.Counter[Grade] = collections.Counter()
         self._done: queue.SimpleQueue[tuple[Grade, Any]] = queue.SimpleQueue()
         self._bell, self._ringer = socket.socketpair()
@@ -82,6 +83,8 @@ class Farm:
             for ready in wait([*self._local.busy(), self._bell], _LOOK_SECONDS):
                 if isinstance(ready, Connection):
                     self._local.hear(ready, self._takes, handle)
+            self._local.give_up(handle)
+            self._give_up(handle)
             self._collect(handle)
 
     def _admit(self) -> None:
@@ -108,7 +111,9 @@ class Farm:
     def _survey(self) -> list[str]:
         """Learn which workers grade, and say why others do not; all of them."""
         with self._reaching():
-            workers = {name: known["resources"] for name, known in self._client.scheduler_info()["workers"].items()}
+            # Without the key just after the scheduler went: what is asked next finds that out.
+            known_workers = self._client.scheduler_info().get("workers", {})
+            workers = {name: known["resources"] for name, known in known_workers.items()}
             self._room = [resources for resources in workers.values() if resources.get(SANDBOX)]
             silent = [name for name, has in workers.items() if not has.get(SANDBOX) and name not in self._refused]
             said = self._client.run(refusal, workers=silent, on_error="ignore") if silent else {}
@@ -166,12 +171,27 @@ class Farm:
                 self._client.cancel([self._flying.pop(unit)])
             handle(unit, Lost())
 
+    def _give_up(self, handle: Handle) -> None:
+        """Hear no more of what has been under way for too long; its task ends by its own limits, or not."""
+        for unit in [unit for unit, deadline in self._deadlines.items() if time.monotonic() >= deadline]:
+            del self._deadlines[unit]
+            if (future := self._flying.pop(unit, None)) is not None:
+                with self._reaching():
+                    self._client.cancel([future])
+                seconds = self._orders.workshop.patience(unit)
+                handle(unit, Broke(_("it was not done after {seconds:.0f} s").format(seconds=seconds)))
+
     def _submit(self, handle: Handle) -> None:
-        """Give the scheduler what there is room for now, and keep the rest: who joins later finds work."""
-        for unit in list(self._waiting):
+        """Give the scheduler what there is room for now, and keep the rest: who joins later finds work.
+
+        What is to be alone needs all that one machine has, and comes when nothing else is left to be handed out.
+        """
+        for unit in sorted(self._waiting, key=lambda unit: unit.alone):
             if len(self._flying) >= self._supply(None):
                 return
-            needed = {SANDBOX: 1}
+            if unit.alone and any(not other.alone for other in (*self._waiting, *self._flying)):
+                return
+            needed = {SANDBOX: max((has[SANDBOX] for has in self._room), default=1) if unit.alone else 1}
             if unit.resource is not None:
                 flying = sum(other.resource == unit.resource for other in self._flying)
                 if flying >= self._supply(unit.resource):
@@ -182,6 +202,7 @@ class Farm:
             with self._reaching():
                 future = self._client.submit(grade, self._orders, unit, key=self._key(unit), resources=needed)
             self._flying[unit] = future
+            self._deadlines[unit] = time.monotonic() + self._orders.workshop.patience(unit)
             future.add_done_callback(functools.partial(self._ring, unit))
 
     def _key(self, unit: Grade) -> str:
@@ -205,6 +226,7 @@ class Farm:
             if self._flying.get(unit) is not future:  # taken back meanwhile
                 continue
             del self._flying[unit]
+            self._deadlines.pop(unit, None)
             for event in self._events(future):
                 handle(unit, event)
 

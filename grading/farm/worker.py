@@ -17,7 +17,7 @@ from trtverify.fixtures.words.messages import _
 from ..sandbox import orphans, selftest
 from ..sandbox.launch import SandboxUnavailableError
 from ..suite import compile_all
-from ..work import MACHINE, Event, Grade, Made, Stopped, Workshop
+from ..work import MACHINE, Broke, Event, Grade, Made, Stopped, Workshop, trouble
 from .shelf import Cupboard, Place
 
 NAME = "grading"
@@ -116,9 +116,20 @@ def grade(orders: Orders, unit: Grade) -> tuple[Event, ...]:
             raise
         events.append(Stopped(str(problem), sandbox=False))
     if isinstance(events[-1], Stopped):
-        keeper.refusal = events[-1].reason
-        distributed.utils.sync(worker.loop, keeper.teardown, worker)
+        if reason := _trouble(keeper, events[-1]):
+            keeper.refusal = reason
+            distributed.utils.sync(worker.loop, keeper.teardown, worker)
+        else:  # this machine grades others
+            events[-1] = Broke(events[-1].reason)
     return tuple(events)
+
+
+def _trouble(keeper: Doorkeeper, stopped: Stopped) -> str:
+    assert keeper.cupboard is not None
+    try:
+        return trouble(keeper.cupboard.snapshots.root)
+    except SandboxUnavailableError:
+        return stopped.reason
 
 
 def _grade(orders: Orders, unit: Grade, keeper: Doorkeeper, tls: ssl.SSLContext | None, events: list[Event]) -> None:

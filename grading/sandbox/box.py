@@ -11,17 +11,19 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
-from . import watchdog
-from .launch import SandboxKilledError, SandboxUnavailableError, Spec, started
+from . import control_groups, watchdog
+from .launch import SandboxKilledError, SandboxStuckError, SandboxUnavailableError, Spec, started
 from .limits import Breach, Limits
 from .untrusted_text import Kept
 
 CHANNEL = "{channel}"
 _POLL_SECONDS = 0.02  # one process can touch some 100 MB between two looks
-_GONE_SECONDS = 10.0
+_GONE_SECONDS = 10.0  # gigabytes take the kernel a second or two to take back
+_STUCK_SECONDS = 300.0
 _START_SECONDS = 30.0
 
 
@@ -30,7 +32,8 @@ class Outcome:
     """What the parent saw. Nothing here is what the program claims of itself but `exit_code` and the texts.
 
     Attributes:
-        killed_outside: bubblewrap itself was killed, which nothing inside can do.
+        killed_outside: bubblewrap itself was killed, which nothing inside can do, or the kernel killed something
+            inside because the machine, and not this sandbox, was out of memory.
         exit_code: as the shell counts it (128 + signal); the program can choose it, so it proves nothing.
         breach: the limit for which it was ended.
         seconds: wall clock from the open gate to the end.
@@ -58,8 +61,12 @@ def ran(spec: Spec, receive: Callable[[bytes], None] | None = None) -> Iterator[
     Raises:
         SandboxUnavailableError: the sandbox could not be built, and the program has not run.
         SandboxKilledError: it was killed from outside before the program ran.
+        SandboxStuckError: minutes after it was killed something of it is still there.
     """
+    spec = dataclasses.replace(spec, limits=control_groups.bounded(spec.limits))
     with contextlib.ExitStack() as stack:
+        group = stack.enter_context(control_groups.made(spec.limits))
+        machine = _machine_kills()
         channel = None
         if receive is not None:
             channel, inside = os.pipe()
@@ -67,7 +74,7 @@ def ran(spec: Spec, receive: Callable[[bytes], None] | None = None) -> Iterator[
             command = [word.replace(CHANNEL, str(inside)) for word in spec.command]
             spec = dataclasses.replace(spec, command=command, pass_fds=(*spec.pass_fds, inside))
         try:
-            process, info = stack.enter_context(started(spec))
+            process, info = stack.enter_context(started(spec, group))
         finally:
             if channel is not None:
                 os.close(inside)
@@ -91,14 +98,23 @@ def ran(spec: Spec, receive: Callable[[bytes], None] | None = None) -> Iterator[
             }
             if channel is not None and receive is not None:
                 readers[channel] = receive
-            breach = _watch(process, view, spec.limits, readers, kept)
+            breach = _watch(process, view, spec.limits, readers, kept, group)
         finally:
-            _kill(process, view)
+            ending = _kill(process, view)
         _drain(readers, kept, spec.limits)
-        code = process.returncode
+        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        starved = False
+        if group is not None:
+            used = group.usage()
+            starved = used.starved
+            breach = breach or (Breach.MEMORY if used.over else None)
+        elif code == 128 + signal.SIGKILL:
+            starved = _machine_kills() > machine
+        if breach is None and ending > _GONE_SECONDS:
+            breach = Breach.ENDING
         yield Outcome(
-            killed_outside=code < 0 and breach is None,
-            exit_code=code if code >= 0 else 128 - code,
+            killed_outside=breach is None and (process.returncode < 0 or starved),
+            exit_code=code,
             breach=breach,
             seconds=time.monotonic() - begun,
             stdout=kept[0].text(),
@@ -114,7 +130,7 @@ def _first_process(process: subprocess.Popen[bytes], info: int) -> int:
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         if not selector.select(_START_SECONDS):
-            raise SandboxUnavailableError(
+            raise SandboxKilledError(
                 _("the sandbox did not start within {seconds:.0f} s").format(seconds=_START_SECONDS)
             )
     # Unbuffered: what follows the line must stay in the pipe.
@@ -140,6 +156,7 @@ def _watch(
     limits: Limits,
     readers: Mapping[int, Callable[[bytes], None]],
     kept: tuple[Kept, Kept],
+    group: control_groups.Group | None,
 ) -> Breach | None:
     """Read output and look at the sandbox until its program ends or breaks a limit."""
     deadline = time.monotonic() + limits.wall_seconds
@@ -164,20 +181,37 @@ def _watch(
             if now >= look:
                 if (breach := watchdog.breach(view, limits)) is not None:
                     return breach
+                if group is not None and group.usage().over:
+                    return Breach.MEMORY
                 look = now + _POLL_SECONDS
 
 
-def _kill(process: subprocess.Popen[bytes], view: watchdog.View) -> None:
-    """End the first process: the kernel then ends every other in its namespace before it is gone itself."""
+def _kill(process: subprocess.Popen[bytes], view: watchdog.View) -> float:
+    """End the first process: the kernel then ends every other in its namespace before it is gone itself.
+
+    Returns:
+        The seconds that this took. They are the submission's own: nobody else waits for them.
+    """
+    begun = time.monotonic()
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(view.process, signal.SIGKILL)
     with selectors.DefaultSelector() as selector:
         selector.register(view.process, selectors.EVENT_READ)
-        if not selector.select(_GONE_SECONDS):
-            raise SandboxUnavailableError(
-                _("a killed sandbox was still there after {seconds:.0f} s").format(seconds=_GONE_SECONDS)
+        if not selector.select(_STUCK_SECONDS):
+            raise SandboxStuckError(
+                _("a killed sandbox was still there after {seconds:.0f} s").format(seconds=_STUCK_SECONDS)
             )
     process.wait()
+    return time.monotonic() - begun
+
+
+def _machine_kills() -> int:
+    """How often the kernel has killed a process because memory ran out, since this machine was started."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def _drain(readers: Mapping[int, Callable[[bytes], None]], kept: tuple[Kept, Kept], limits: Limits) -> None:

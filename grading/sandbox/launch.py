@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
-from . import seccomp_filter, stage
+from . import control_groups, seccomp_filter, stage
 from .limits import Limits
 
 WORK = "/sandbox/work"  # not what somebody calls the folder of a checkout, which is shown at its own path
@@ -25,8 +25,8 @@ _ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime"
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _GPU_NODES = ("nvidia*", "nvhost*", "nvmap", "nvgpu", "nvsciipc")
 # The gate: nothing of the student's runs before the parent holds the process and its tmpfs, and if the
-# parent is dead the read ends at once. Then this process volunteers for the kernel's OOM killer.
-GATE = 'echo ready; read -r go || exit 125; echo 1000 >/proc/self/oom_score_adj; exec "$@" </dev/null'
+# parent is dead the read ends at once.
+GATE = 'echo ready; read -r go || exit 125; exec "$@" </dev/null'
 
 
 class SandboxUnavailableError(RuntimeError):
@@ -35,6 +35,10 @@ class SandboxUnavailableError(RuntimeError):
 
 class SandboxKilledError(SandboxUnavailableError):
     """The sandbox was killed from outside, which says nothing about what ran in it: try again."""
+
+
+class SandboxStuckError(RuntimeError):
+    """What ran in the sandbox was killed and would not go: its own doing, and nobody else's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +86,19 @@ def bwrap_version() -> tuple[int, ...]:
 
 def python_roots() -> dict[Path, str]:
     """This interpreter's own folders, at their own paths, so that the sandbox has the same packages."""
-    roots = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
-    return {root: str(root) for root in sorted(roots) if not root.is_relative_to("/usr")}
+    named = {Path(prefix) for prefix in (sys.prefix, sys.base_prefix)}
+    # A checkout's .venv may be a link: the program is called by that name, and its packages lie at the other.
+    roots = named | {root.resolve() for root in named}
+    return {root: str(root) for root in sorted(roots) if not root.resolve().is_relative_to("/usr")}
 
 
 @contextlib.contextmanager
-def started(spec: Spec) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def started(spec: Spec, group: control_groups.Group | None = None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Start a sandbox that waits at its gate; on leaving, kill it.
+
+    Args:
+        spec: what is to be run.
+        group: the control group that it runs in, if there is one.
 
     Yields:
         The process (a line on stdin opens the gate; stdout begins with `ready`) and the descriptor on which
@@ -104,12 +114,13 @@ def started(spec: Spec) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         if not folder.is_dir():
             raise ValueError(_("only folders can be shown to a sandbox, found {path}").format(path=folder))
     try:
-        rules = seccomp_filter.program()
+        rules = seccomp_filter.program(sessions=group is not None)
     except RuntimeError as problem:
         raise SandboxUnavailableError(str(problem)) from problem
     with contextlib.ExitStack() as stack:
         staged: dict[Path, Path] = {}
-        before: list[str] = []
+        # What runs inside volunteers for the kernel's OOM killer, before the grader or anybody else.
+        before = ["sh", "-c", stage.script(group.entries if group else (), staged=False), "sh"]
         if os.geteuid() == 0:
             for folder in bound:
                 if not stage.readable(folder):
@@ -120,7 +131,7 @@ def started(spec: Spec) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
                     )
             staged = stage.places(bound)
             table = stack.enter_context(_memory_file(stage.table(staged))) if staged else None
-            before = stage.command(table)
+            before = stage.command(group.entries if group else (), table)
         seccomp = stack.enter_context(_memory_file(rules))
         info, info_inside = os.pipe()
         stack.callback(os.close, info)
@@ -195,8 +206,9 @@ def _view(bound: Mapping[Path, str], spec: Spec, version: tuple[int, ...]) -> li
     }
     for variable, value in variables.items():
         options += ["--setenv", variable, value]
-    # bubblewrap's own root and /dev are tmpfs too, and nothing bounds their size.
-    return [*options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORK]
+    # bubblewrap's own root and /dev are tmpfs too, and nothing bounds their size. In /proc a process could change
+    # its autogroup, and so how long it takes to end.
+    return [*options, "--remount-ro", "/dev", "--remount-ro", "/proc", "--remount-ro", "/", "--chdir", WORK]
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ class Breach(str, enum.Enum):
     DISK = "disk"
     INODES = "inodes"
     OUTPUT = "output"
+    ENDING = "time to end"
 
     def __str__(self) -> str:
         return self.value
@@ -32,6 +33,7 @@ def breach_word(breach: Breach) -> str:
         Breach.DISK: _("disk"),
         Breach.INODES: _("inodes"),
         Breach.OUTPUT: _("output"),
+        Breach.ENDING: _("the time to end once it is killed"),
     }[breach]
 
 

@@ -39,6 +39,10 @@ _CALLS = {
     "shmget": (29, 194),
     "open_by_handle_at": (304, 265),
     "syslog": (103, 116),
+    "setpriority": (141, 140),
+    "sched_setscheduler": (144, 119),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
 }
 _NEWUSER = 0x10000000
 Check = Callable[[dict[str, Any]], str]  # says what broke; "" if the wall held
@@ -207,10 +211,24 @@ def hidden_memory(_: dict[str, Any]) -> str:
     return _refused("memfd_create", b"x", 0) or _refused("shmget", 0, 4096, 0o1600)
 
 
+def priorities(_: dict[str, Any]) -> str:
+    refused = _refused("setpriority", 0, 0, 19) or _refused("sched_setscheduler", 0, 0, b"\0" * 8)
+    refused = refused or _refused("sched_setattr", 0, b"\0" * 48, 0) or _refused("ioprio_set", 1, 0, 3 << 13)
+    if refused:
+        return refused
+    for file in ("autogroup", "oom_score_adj"):
+        try:
+            Path("/proc/self", file).write_text("19")
+        except OSError:
+            continue
+        return f"wrote /proc/self/{file}"
+    return ""
+
+
 CHECKS: tuple[Check, ...] = (
     *(network, host_loopback, abstract_socket, socket_families),
     *(host_files, read_only_system, devices, environment, descriptors, processes, privileges, terminal),
-    *(tracing, nested_namespaces, mounts, keyrings, kernel_interfaces, hidden_memory),
+    *(tracing, nested_namespaces, mounts, keyrings, kernel_interfaces, hidden_memory, priorities),
 )
 
 

@@ -60,6 +60,8 @@ _REFUSED = (
         "sethostname",
         "setdomainname",
     ),
+    # being served first, or last: processes at the lowest priority take minutes to end
+    *("setpriority", "sched_setscheduler", "sched_setparam", "sched_setattr", "ioprio_set"),
     *("iopl", "ioperm", "modify_ldt", "lookup_dcookie", "nfsservctl", "vhangup", "uselib"),
 )
 _NAMESPACE_FLAGS = (
@@ -72,13 +74,19 @@ _NAMESPACE_FLAGS = (
     0x20000000,  # CLONE_NEWPID
     0x40000000,  # CLONE_NEWNET
 )
+# ONNX Runtime pins its threads and complains where it may not; it is told that it did.
+_PRETENDED = ("sched_setaffinity",)
 _TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _FAMILIES = {int(family) for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)}
 
 
 @functools.cache
-def program() -> bytes:
+def program(*, sessions: bool = True) -> bytes:
     """The filter, compiled for this machine's architecture; calls of any other architecture kill.
+
+    Args:
+        sessions: a program may begin a session. Outside a control group the kernel gives each session a
+            processor's share of its own, so that sixty of them leave a neighbour one part in sixty.
 
     Raises:
         RuntimeError: libseccomp or its binding is missing.
@@ -99,6 +107,10 @@ def program() -> bytes:
             seccomp.resolve_syscall(seccomp.Arch.NATIVE, name) >= 0
         ):  # ARM has no iopl, an old libseccomp no memfd_secret
             rules.add_rule(refuse, name)
+    if not sessions:
+        rules.add_rule(refuse, "setsid")
+    for name in _PRETENDED:
+        rules.add_rule(seccomp.ERRNO(0), name)
     for flag in _NAMESPACE_FLAGS:
         rules.add_rule(refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     # Its flags lie behind a pointer that a filter cannot read; libc falls back to clone on ENOSYS.

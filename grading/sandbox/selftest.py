@@ -19,8 +19,8 @@ from pathlib import Path
 from trtverify.fixtures.words.columns import padded
 from trtverify.fixtures.words.messages import _
 
-from . import box, probe
-from .launch import SandboxUnavailableError, Spec, python_roots
+from . import box, control_groups, probe
+from .launch import SandboxUnavailableError, Spec, python_roots, started
 from .limits import GIB, MIB, Breach, Limits
 from .wall_names import wall_name
 
@@ -48,6 +48,9 @@ def walls() -> Iterator[Wall]:
     yield from _probed()
     for name, attempt in _ATTEMPTS.items():
         yield Wall(name, attempt())
+    if not control_groups.missing():
+        yield Wall("control groups", _grouped())
+        yield Wall("mappings", _MAPPED())
     yield Wall("dies with its parent", _parent_dies())
 
 
@@ -172,6 +175,37 @@ _ATTEMPTS: dict[str, Callable[[], str]] = {
 }
 
 
+# 30 processes with 25,000 mappings each hold 150 MB that no page of theirs shows.
+_MAPPINGS = """
+import ctypes, os, time
+map_one = ctypes.CDLL(None).mmap
+map_one.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+for _ in range(30):
+    if os.fork() == 0: break
+for i in range(25000): map_one(None, 4096, 1 + 2 * (i % 2), 0x22, -1, 0)
+time.sleep(60)
+"""
+_MAPPED = _program(_MAPPINGS, Breach.MEMORY, memory_bytes=96 * MIB, processes=100, wall_seconds=60)
+
+
+def _grouped() -> str:
+    """A sandbox is in a group of its own, with its limits."""
+    limits = Limits(wall_seconds=10, memory_bytes=123 * MIB, processes=17)
+    with control_groups.made(limits) as group:
+        if group is None:
+            return _("there is no group")
+        with started(Spec(["sleep", "5"], limits=limits), group) as (process, info):
+            os.read(info, 4096)
+            assert process.stdout is not None
+            process.stdout.read(len(b"ready\n"))  # killed before it says so, its first process would wait for ever
+            for folder in group.entries:
+                if not (folder / "cgroup.procs").read_text().split():
+                    return _("the sandbox is not in {folder}").format(folder=folder)
+            process.kill()
+            process.wait()
+    return "" if not any(folder.exists() for folder in group.entries) else _("the group outlived its sandbox")
+
+
 _PARENT = """
 import sys
 from trtverify.grading.sandbox import box
@@ -228,6 +262,10 @@ def main() -> int:
     for wall in tried:
         state = _("BROKEN: {how}").format(how=wall.broke) if wall.broke else _("holds")
         print(f"{padded(wall_name(wall.name), 24)} {state}")
+    if reason := control_groups.missing():
+        print(
+            _("no control groups here ({reason}): sandboxes get less memory and fewer processes").format(reason=reason)
+        )
     broken = sum(bool(wall.broke) for wall in tried)
     print(_("{count} of {all} walls hold").format(count=len(tried) - broken, all=len(tried)))
     return 1 if broken else 0

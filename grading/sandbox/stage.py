@@ -7,6 +7,7 @@ binds those folders to a place that everybody can reach; it dies with the sandbo
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,8 @@ from pathlib import Path
 UNPRIVILEGED = 65_525
 # Only root writes to /run, so nobody else can put a link here.
 _STAGE = Path("/run/grading-stage")
-_SCRIPT = 'mount -a -T "$1" && shift && exec "$@"'
+_BECOME = 'exec "$@"'
+_MOUNT = 'mount -a -T "$1"; shift'
 
 
 def places(folders: Iterable[Path]) -> dict[Path, Path]:
@@ -32,13 +34,20 @@ def table(staged: dict[Path, Path]) -> bytes:
     return os.fsencode("\n".join(lines) + "\n")
 
 
-def command(table_fd: int | None) -> list[str]:
-    """What root puts before a command so that it runs unprivileged, on the stage if there is one."""
+def script(groups: Iterable[Path], *, staged: bool) -> str:
+    """For `sh`: enter control groups, volunteer for the kernel's OOM killer, fill the stage, become the command."""
+    enter = [f"echo 0 >{shlex.quote(str(group / 'cgroup.procs'))}" for group in groups]
+    return "; ".join(["set -e", *enter, "echo 1000 >/proc/self/oom_score_adj", *([_MOUNT] if staged else []), _BECOME])
+
+
+def command(groups: Iterable[Path], table_fd: int | None) -> list[str]:
+    """What root puts before a command so that it runs unprivileged, in its groups, on the stage if there is one."""
     dropped = ["setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups", "--"]
     if table_fd is None:
-        return dropped
+        return ["sh", "-c", script(groups, staged=False), "sh", *dropped]
     # Read through the parent, so that the descriptor is not inherited by what runs inside.
-    return ["unshare", "--mount", "--", "sh", "-c", _SCRIPT, "sh", f"/proc/{os.getpid()}/fd/{table_fd}", *dropped]
+    table_file = f"/proc/{os.getpid()}/fd/{table_fd}"
+    return ["unshare", "--mount", "--", "sh", "-c", script(groups, staged=True), "sh", table_file, *dropped]
 
 
 def readable(folder: Path) -> bool:

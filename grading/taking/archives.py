@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
-import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from io import RawIOBase
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from ..sandbox import box
 from ..sandbox.launch import WORK, SandboxKilledError, Spec
 from ..sandbox.limits import GIB, MIB, Limits, breach_word
 from ..sandbox.untrusted_text import escaped, shortened
-from .intake import Bounds, RejectedError, Snapshot, Snapshots, opened_folder
+from .intake import Bounds, RejectedError, Snapshot, Snapshots, UnreadableError, opened_folder
 from .layouts import SUFFIXES, files_of, student_of
 
 __all__ = ["SUFFIXES", "student_of", "take"]
@@ -42,14 +43,19 @@ def take(source: Path, snapshots: Snapshots) -> Snapshot:
 
     Raises:
         RejectedError: it is neither, or breaks the bounds; the message is for the student.
+        UnreadableError: it was there and cannot be read now.
+        NoRoomError: this disk cannot hold it.
         SandboxUnavailableError: archives cannot be read here.
     """
-    if (files := files_of(source)) is not None:
+    with reading(source):
+        files = files_of(source)
+    if files is not None:
         with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as gathered:
-            _gather(files, Path(gathered), snapshots.bounds.total_bytes)
+            _gather(source, files, Path(gathered), snapshots)
             with opened_folder(Path(gathered)) as folder:
                 return _take(folder, snapshots, (), unpack=True)
-    mode = source.lstat().st_mode
+    with reading(source):
+        mode = source.lstat().st_mode
     if stat.S_ISDIR(mode):
         with opened_folder(source) as folder:
             return _take(folder, snapshots, (), unpack=True)
@@ -62,28 +68,70 @@ def take(source: Path, snapshots: Snapshots) -> Snapshot:
             )
         )
     with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as private:
-        _copy(source, Path(private) / "archive", snapshots.bounds.total_bytes)
+        _copy(source, Path(private) / "archive", snapshots)
         return _unpacked(Path(private), snapshots)
 
 
-def _copy(source: Path, target: Path, limit: int) -> None:
-    """Copy a regular file that may be swapped or grow meanwhile."""
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as reader, target.open("xb") as writer:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+def _copy(source: Path, target: Path, snapshots: Snapshots, limit: int | None = None) -> None:
+    """Copy a regular file that may be swapped or grow meanwhile, of `limit` bytes at most (default: the bounds')."""
+    limit = snapshots.bounds.total_bytes if limit is None else limit
+    try:
+        with reading(source):
+            fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except UnreadableError as problem:
+        if problem.errno != errno.ELOOP:
+            raise
+        raise RejectedError(_("it is a link or a special file; hand in a folder or an archive")) from problem
+    with os.fdopen(fd, "rb", buffering=0) as reader, target.open("xb") as writer:
+        with reading(source):
+            status = os.fstat(fd)
+        copied = 0
+        if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+            snapshots.need_room(status.st_size)
+            while block := _block(reader, source):
+                copied += len(block)
+                if copied > limit:  # it grew
+                    break
+                if copied > status.st_size:
+                    snapshots.need_room(len(block))
+                writer.write(block)
+        if not stat.S_ISREG(status.st_mode) or max(status.st_size, copied) > limit:
             raise RejectedError(_("the archive is no regular file of at most {limit:,} bytes").format(limit=limit))
-        shutil.copyfileobj(reader, writer, 1 << 20)
+        if copied < status.st_size:
+            raise UnreadableError(
+                errno.EIO,
+                _("{name}: it ended after {count:,} of {size:,} bytes").format(
+                    name=escaped(os.fsencode(source.name)), count=copied, size=status.st_size
+                ),
+            )
     target.chmod(0o444)
 
 
-def _gather(files: Mapping[str, Path], into: Path, limit: int) -> None:
+def _gather(source: Path, files: Mapping[str, Path], into: Path, snapshots: Snapshots) -> None:
     """Copy what a student handed in file by file into one folder."""
+    if not files:  # there were some when the class was listed
+        raise UnreadableError(errno.ENOENT, f"{escaped(os.fsencode(source.name))}: {os.strerror(errno.ENOENT)}")
+    limit = snapshots.bounds.total_bytes
     for name, path in files.items():
         if "/" in name or name in ("", ".", ".."):
             raise RejectedError(_("a file's name is none: {name}").format(name=escaped(name)))
-        _copy(path, into / name, limit)
+        _copy(path, into / name, snapshots, limit)
         limit -= (into / name).stat().st_size
+
+
+def _block(reader: RawIOBase, source: Path) -> bytes:
+    with reading(source):
+        return reader.read(1 << 20) or b""
+
+
+@contextlib.contextmanager
+def reading(source: Path) -> Iterator[None]:
+    """What fails within failed because the source cannot be read now: its content is not to blame."""
+    try:
+        yield
+    except OSError as problem:
+        name, said = escaped(os.fsencode(source.name)), escaped(problem.strerror or str(problem))
+        raise UnreadableError(problem.errno, f"{name}: {said}") from problem
 
 
 def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
@@ -103,6 +151,7 @@ def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
             file_bytes=bounds.file_bytes + MIB,
             disk_bytes=bounds.total_bytes + 64 * MIB,
             inodes=bounds.files * bounds.depth + 100,
+            kept_output_bytes=1 * MIB,  # of 60 names of 300 characters, each six bytes in JSON
         ),
     )
     with box.ran(spec) as outcome:
@@ -146,7 +195,7 @@ def _take(
     folder: int, snapshots: Snapshots, notes: tuple[str, ...], *, unpack: bool = False, deep: int = 3
 ) -> Snapshot:
     """Take a folder, without its packaging: a single folder, a clone's `submission`, or a single archive."""
-    with os.scandir(folder) as entries:
+    with reading(Path()), os.scandir(folder) as entries:
         found = {
             entry.name: entry.is_dir(follow_symlinks=False)
             for _number, entry in zip(range(_LOOK), entries, strict=False)
@@ -157,10 +206,8 @@ def _take(
     if not work and deep and found.get(inner, False):
         try:
             inside = os.open(inner, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-        except OSError as problem:  # swapped since it was listed
-            raise RejectedError(
-                _("its folder cannot be opened: {problem}").format(problem=problem.strerror)
-            ) from problem
+        except OSError as problem:  # swapped since it was listed, or the share went away
+            raise UnreadableError(problem.errno, escaped(problem.strerror or str(problem))) from problem
         try:
             return _take(inside, snapshots, notes, unpack=unpack, deep=deep - 1)
         finally:
@@ -174,19 +221,16 @@ def _take(
             for name in sorted(set(found) - {*archives, _EVIDENCE})
         )
         with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as private:
-            _copy(here / archives[0], Path(private) / "archive", snapshots.bounds.total_bytes)
+            _copy(here / archives[0], Path(private) / "archive", snapshots)
             added = dict(snapshots.added)
             if _EVIDENCE in found:  # handed in beside the archive, it is taken with what was in it
                 try:
-                    _copy(here / _EVIDENCE, Path(private) / _EVIDENCE, _EVIDENCE_BYTES)
+                    _copy(here / _EVIDENCE, Path(private) / _EVIDENCE, snapshots, _EVIDENCE_BYTES)
                     added[_EVIDENCE] = (Path(private) / _EVIDENCE).read_bytes()
-                    (Path(private) / _EVIDENCE).unlink()
-                except (RejectedError, OSError) as problem:
-                    if isinstance(problem, OSError) and problem.errno != errno.ELOOP:
-                        raise
-                    beside = (*beside, _("{name}: no file of at most {limit:,} bytes").format(
-                        name=_EVIDENCE, limit=_EVIDENCE_BYTES
-                    ))  # fmt: skip
+                except RejectedError:
+                    said = _("{name}: no file of at most {limit:,} bytes")
+                    beside = (*beside, said.format(name=_EVIDENCE, limit=_EVIDENCE_BYTES))
+                (Path(private) / _EVIDENCE).unlink(missing_ok=True)
             taken = _unpacked(Path(private), Snapshots(snapshots.root, snapshots.bounds, added))
         return dataclasses.replace(taken, left_out=(*taken.left_out, *beside))
     packed = tuple(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
@@ -26,10 +27,20 @@ _PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 _POINTER, _POINTER_BYTES = b"version https://git-lfs.github.com/spec/v", 1024
 _BLOCK = 1 << 20
 _NOTES = 50
+# Of the disk, kept free for verdicts and for whoever else works here: a twentieth, and no more than this.
+_RESERVE_BYTES = 256 << 20
 
 
 class RejectedError(ValueError):
     """The submission cannot be taken at all; the message is for the student."""
+
+
+class UnreadableError(OSError):
+    """What was listed cannot be read now, which says nothing of its content: a share that went away, for example."""
+
+
+class NoRoomError(OSError):
+    """This machine's disk has no room for it, less what is kept free for verdicts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,59 +89,119 @@ class Snapshots:
 
         Raises:
             RejectedError: it is larger than the bounds allow.
+            UnreadableError: something of it is there and cannot be read now.
+            NoRoomError: this disk cannot hold it.
         """
+        with self._taking() as taking:
+            copy = _Copy(taking, self, list(left_out))
+            copy.add(self.added)
+            copy.folder(folder, ())
+            return self._keep(taking, copy.files, tuple(copy.left_out))
+
+    def join(self, parts: Sequence[tuple[str, Path]], left_out: tuple[str, ...] = ()) -> Snapshot:
+        """Put snapshots together into one, by hard links: nothing is copied, and each was within the bounds.
+
+        Args:
+            parts: the folder in which each is put ("" for the top) and its path; what an earlier one holds stands.
+            left_out: notes so far.
+        """
+        files: dict[str, str] = {}
+        notes = list(left_out)
+        with self._taking() as taking:
+            for inside, part in parts:
+                for path in sorted(part.rglob("*")):
+                    target = taking / inside / path.relative_to(part)
+                    try:
+                        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                        if path.is_dir():
+                            target.mkdir(mode=0o755, exist_ok=True)
+                        else:
+                            os.link(path, target)
+                    except (FileExistsError, NotADirectoryError):
+                        name = target.relative_to(taking).as_posix()
+                        notes.append(_("{name}: what was handed in stands").format(name=shortened(escaped(name), 120)))
+                        continue
+                    if not path.is_dir():
+                        files[target.relative_to(taking).as_posix()] = hash_of(path)
+            for path in taking.rglob("*"):
+                if path.is_dir():
+                    path.chmod(0o755)
+            return self._keep(taking, files, tuple(notes))
+
+    @contextlib.contextmanager
+    def _taking(self) -> Iterator[Path]:
         taking = self.root / f".taking-{os.getpid()}-{secrets.token_hex(4)}"
         taking.mkdir()
         taking.chmod(0o755)  # the sandbox's user must be able to read it, whatever the umask
         try:
-            copy = _Copy(taking, self.bounds, list(left_out))
-            copy.add(self.added)
-            copy.folder(folder, ())
-            digest = copy.digest()
-            final = self.root / digest
-            # Another worker may have taken the same content meanwhile; one of the two is enough.
-            with contextlib.suppress(OSError):
-                taking.rename(final)
-            notes = copy.left_out[:_NOTES]
-            if len(copy.left_out) > _NOTES:
-                notes.append(_("and {count} more").format(count=len(copy.left_out) - _NOTES))
-            return Snapshot(digest, final, tuple(notes))
+            yield taking
         finally:
             shutil.rmtree(taking, ignore_errors=True)
 
+    def _keep(self, taking: Path, files: Mapping[str, str], left_out: tuple[str, ...]) -> Snapshot:
+        digest = content_digest(files)
+        final = self.root / digest
+        # Another worker may have taken the same content meanwhile; one of the two is enough.
+        with contextlib.suppress(OSError):
+            taking.rename(final)
+        notes = left_out[:_NOTES]
+        if len(left_out) > _NOTES:
+            notes = (*notes, _("and {count} more").format(count=len(left_out) - _NOTES))
+        return Snapshot(digest, final, notes)
+
+    def need_room(self, wanted: int) -> None:
+        """See that the disk holds so many bytes more, and the reserve.
+
+        Raises:
+            NoRoomError: it does not.
+        """
+        usage = shutil.disk_usage(self.root)
+        reserve = min(_RESERVE_BYTES, usage.total // 20)
+        if usage.free < wanted + reserve:
+            raise NoRoomError(
+                errno.ENOSPC,
+                _(
+                    "No space left for it: {wanted:,} bytes are needed; of {free:,} that are free, {kept:,} are kept"
+                ).format(wanted=wanted, free=usage.free, kept=reserve),
+            )
+
     def sweep(self) -> None:
-        """Remove what killed graders left half taken."""
-        for path in self.root.glob(".taking-*"):
-            if not Path("/proc", path.name.split("-")[1]).exists():
-                shutil.rmtree(path, ignore_errors=True)
+        """Remove what killed graders left half taken. None may be at work."""
+        for path in self.root.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class _Copy:
     """One copy in progress."""
 
-    def __init__(self, into: Path, bounds: Bounds, left_out: list[str]) -> None:
+    def __init__(self, into: Path, snapshots: Snapshots, left_out: list[str]) -> None:
         self.left_out = left_out
+        self.files: dict[str, str] = {}
         self._into = into
-        self._bounds = bounds
-        self._files: dict[str, str] = {}
+        self._snapshots = snapshots
+        self._bounds = snapshots.bounds
         self._seen = 0
         self._bytes = 0
 
     def folder(self, fd: int, names: tuple[str, ...]) -> None:
         """Copy the entries of an open folder. Names only: each is opened again relative to this descriptor."""
         for name in sorted(self._entries(fd)):
-            if name in _LITTER or (not names and name in self._files):
+            if name in _LITTER or (not names and name in self.files):
                 continue
             path = (*names, name)
             shown = shortened(escaped("/".join(path).encode(errors="surrogateescape")), 120)
-            if problem := self._bad_name(path):
-                self.left_out.append(f"{shown}: {problem}")
+            if reason := self._bad_name(path):
+                self.left_out.append(f"{shown}: {reason}")
                 continue
             try:
                 entry = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=fd)
-            except OSError as problem_opening:
-                self.left_out.append(f"{shown}: {problem_opening.strerror}")
+            except FileNotFoundError as gone:
+                if os.fstat(fd).st_nlink == 0:  # the whole folder was removed
+                    raise _unreadable(shown, gone) from gone
+                self.left_out.append(f"{shown}: {gone.strerror}")
                 continue
+            except OSError as problem:
+                raise _unreadable(shown, problem) from problem
             try:
                 self._entry(entry, path, shown)
             finally:
@@ -141,21 +212,22 @@ class _Copy:
         for name, content in files.items():
             (self._into / name).write_bytes(content)
             (self._into / name).chmod(0o444)
-            self._files[name] = hashlib.sha256(content).hexdigest()
+            self.files[name] = hashlib.sha256(content).hexdigest()
 
-    def digest(self) -> str:
-        """sha256 over what was copied; the same for the same files in whatever order or container."""
-        return content_digest(self._files)
-
-    def _entries(self, fd: int) -> Iterator[str]:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                self._seen += 1
-                if self._seen > self._bounds.files:
-                    raise RejectedError(
-                        _("it holds more than {count:,} files and folders").format(count=self._bounds.files)
-                    )
-                yield entry.name
+    def _entries(self, fd: int) -> list[str]:
+        found = []
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    self._seen += 1
+                    if self._seen > self._bounds.files:
+                        raise RejectedError(
+                            _("it holds more than {count:,} files and folders").format(count=self._bounds.files)
+                        )
+                    found.append(entry.name)
+        except OSError as problem:
+            raise _unreadable(".", problem) from problem
+        return found
 
     def _bad_name(self, path: tuple[str, ...]) -> str | None:
         name = path[-1]
@@ -168,12 +240,16 @@ class _Copy:
         return None
 
     def _entry(self, entry: int, path: tuple[str, ...], shown: str) -> None:
-        mode = os.fstat(entry).st_mode
+        try:
+            status = os.fstat(entry)
+        except OSError as problem:
+            raise _unreadable(shown, problem) from problem
+        mode = status.st_mode
         # The descriptor stands for this very inode: what its name means by now does not matter.
         again = f"/proc/self/fd/{entry}"
         try:
             if stat.S_ISDIR(mode):
-                inner = os.open(again, os.O_RDONLY | os.O_DIRECTORY)
+                inner = _opened(again, os.O_RDONLY | os.O_DIRECTORY, shown)
                 try:
                     self._into.joinpath(*path).mkdir()
                     self._into.joinpath(*path).chmod(0o755)
@@ -183,12 +259,16 @@ class _Copy:
             elif stat.S_ISREG(mode) and (reason := _never_opened(path[-1])) is not None:
                 self.left_out.append(_("{name}: ignored: {reason}").format(name=shown, reason=reason))
             elif stat.S_ISREG(mode):
-                inner = os.open(again, os.O_RDONLY)
+                inner = _opened(again, os.O_RDONLY, shown)
                 with os.fdopen(inner, "rb") as source:
                     self._file(source.fileno(), path, shown)
             else:
                 self.left_out.append(_("{name}: {kind}, not a regular file").format(name=shown, kind=_kind(mode)))
-        except PermissionError:
+        except PermissionError as problem:
+            # Closed by its own mode, which is how it was handed in; by anything else, such as a ticket that ran out,
+            # it is not the student's doing.
+            if _open_to_us(status):
+                raise _unreadable(shown, problem) from problem
             self.left_out.append(_("{name}: cannot be read").format(name=shown))
 
     def _file(self, source: int, path: tuple[str, ...], shown: str) -> None:
@@ -198,13 +278,21 @@ class _Copy:
         copied = 0
         target = self._into.joinpath(*path)
         if size <= allowed:  # a sparse file of terabytes is refused before it is read
+            self._snapshots.need_room(size)
             with target.open("xb") as copy:
-                while block := os.read(source, _BLOCK):
+                while block := _read(source, shown):
                     copied += len(block)
                     if copied > allowed:  # it grew
                         break
+                    if copied > size:
+                        self._snapshots.need_room(len(block))
                     content.update(block)
                     copy.write(block)
+            if copied < size:
+                raise UnreadableError(
+                    errno.EIO,
+                    _("{name}: it ended after {count:,} of {size:,} bytes").format(name=shown, count=copied, size=size),
+                )
         if size > allowed or copied > allowed:
             raise RejectedError(
                 _("{name} brings it over the bounds: {file_bytes:,} bytes a file, {total_bytes:,} in all").format(
@@ -221,7 +309,45 @@ class _Copy:
             return
         target.chmod(0o444)
         self._bytes += copied
-        self._files["/".join(path)] = content.hexdigest()
+        self.files["/".join(path)] = content.hexdigest()
+
+
+def _read(source: int, shown: str) -> bytes:
+    try:
+        return os.read(source, _BLOCK)
+    except OSError as problem:
+        raise _unreadable(shown, problem) from problem
+
+
+def _opened(path: str, flags: int, shown: str) -> int:
+    try:
+        return os.open(path, flags)
+    except PermissionError:
+        raise
+    except OSError as problem:
+        raise _unreadable(shown, problem) from problem
+
+
+def _unreadable(shown: str, problem: OSError) -> UnreadableError:
+    return UnreadableError(problem.errno, f"{shown}: {escaped(problem.strerror or str(problem))}")
+
+
+def _open_to_us(status: os.stat_result) -> bool:
+    """Whether its mode lets this user read it (and enter it, if it is a folder)."""
+    if (user := os.geteuid()) == 0:
+        return True
+    shift = 6 if status.st_uid == user else 3 if status.st_gid in {os.getegid(), *os.getgroups()} else 0
+    wanted = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+    return (status.st_mode >> shift) & wanted == wanted
+
+
+def hash_of(path: Path) -> str:
+    """sha256 of a file's content."""
+    content = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            content.update(block)
+    return content.hexdigest()
 
 
 def content_digest(files: Mapping[str, str]) -> str:
@@ -249,11 +375,14 @@ def opened_folder(path: Path) -> Iterator[int]:
     """Open a folder that is no link.
 
     Raises:
-        RejectedError: it is a link, no folder, or unreadable.
+        RejectedError: it is a link or no folder.
+        UnreadableError: it cannot be opened now.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as problem:
+        if problem.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise _unreadable(escaped(os.fsencode(path.name)), problem) from problem
         raise RejectedError(
             _("it cannot be opened as a folder: {problem}").format(problem=problem.strerror)
         ) from problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from trtverify.fixtures.words.messages import _
 
 from ..sandbox.untrusted_text import escaped
+from . import listing
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 GRADESCOPE = "submission_metadata.yml"
@@ -34,8 +36,10 @@ class Found:
 
     Attributes:
         source: its folder or archive; `NAME_ID_*` stands for the files that one student handed in to Canvas.
-        submitted, time: seconds since 1970, and where that is from, see `source_word`.
+        submitted, time: seconds since 1970, 0 where that cannot be told, and where it is from, see `source_word`.
         keys: what a roster may know the student by, the surest first.
+        notes: what is odd about its name.
+        undated: what is odd about `submitted`.
     """
 
     student: str
@@ -43,6 +47,8 @@ class Found:
     submitted: float
     time: str
     keys: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    undated: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,49 +73,61 @@ def source_word(source: str) -> str:
 
 def student_of(path: Path) -> str:
     """The student that a folder or an archive is named for."""
-    name = path.name
+    name = listing.read_as(path.name)[0]
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
 
 
-def listed(submissions: Path) -> tuple[list[Found], list[str]]:
-    """Everything that was handed in below a folder, and the names of what is not graded.
+def listed(submissions: Path, out: Path | None = None) -> tuple[list[Found], list[str]]:
+    """Everything that was handed in below a folder, and the names of what is not graded, safe to print.
+
+    Args:
+        submissions: the folder.
+        out: the results, which are nobody's submission should they lie in it.
 
     Raises:
-        LayoutError: Gradescope's metadata is there and cannot be read.
+        LayoutError: it cannot be listed, or Gradescope's metadata is there and cannot be read.
     """
-    entries = sorted(path for path in submissions.iterdir() if not path.name.startswith("."))
-    if (submissions / GRADESCOPE).is_file():
-        return _gradescope(submissions, entries)
-    loose = [path for path in entries if path.is_file() and not path.is_symlink()]
-    canvas = bool(loose) and all(_CANVAS.fullmatch(path.name) and not _MOODLE.fullmatch(path.name) for path in loose)
+    try:
+        entries = listing.entries(submissions, out)
+        hidden = [escaped(os.fsencode(path.name)) for path in entries if path.name.startswith(".")]
+        entries = [path for path in entries if not path.name.startswith(".")]
+        read = _gradescope if (submissions / GRADESCOPE).is_file() else _by_names
+        found, ignored = read(submissions, entries)
+    except OSError as problem:
+        raise LayoutError(f"{submissions}: {problem.strerror}") from problem
+    return sorted(found, key=lambda entry: entry.student), sorted((*hidden, *ignored))
+
+
+def _by_names(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], list[str]]:
+    """Moodle's and Canvas's downloads by how they name things; else a folder or archive for each student."""
+    names = {path: listing.read_as(path.name)[0] for path in entries}
+    loose = {path for path in entries if path.is_file() and not path.is_symlink()}
+    canvas = bool(loose) and all(_CANVAS.fullmatch(names[p]) and not _MOODLE.fullmatch(names[p]) for p in loose)
     found: list[tuple[str, str, Found]] = []
     ignored: list[str] = []
     together: dict[tuple[str, str], list[Path]] = {}
     for path in entries:
-        moodle = _MOODLE.fullmatch(path.name)
-        match = _CANVAS.fullmatch(path.name) if canvas and path in loose else None
+        moodle = _MOODLE.fullmatch(names[path])
+        match = _CANVAS.fullmatch(names[path]) if canvas and path in loose else None
         if moodle is not None and moodle["kind"] == "file" and (not moodle["file"] or _is_archive(path)):
-            found.append((moodle["name"], moodle["id"], _entry(path, (moodle["id"], moodle["name"]))))
+            found.append((moodle["name"], moodle["id"], _entry([path], path, (moodle["id"], moodle["name"]))))
         elif match is not None:
             together.setdefault((match["name"], match["id"]), []).append(path)
         elif moodle is None and (path.is_symlink() or path.is_dir() or _is_archive(path)):
-            found.append((student_of(path), "", _entry(path, (student_of(path),))))
+            found.append((student_of(path), "", _entry([path], path, (student_of(path),))))
         else:
-            ignored.append(escaped(path.name))
+            ignored.append(escaped(names[path]))
     for (name, number), paths in together.items():
         source = paths[0] if len(paths) == 1 and _is_archive(paths[0]) else submissions / f"{name}_{number}_*"
-        newest = max(path.lstat().st_mtime for path in paths)
-        found.append((name, number, Found(name, source, newest, "file", (number, name))))
+        found.append((name, number, _entry(paths, source, (number, name))))
     # Two of one name are told apart by their number.
     counts = Counter(name for name, _number, _found in found)
-    named = [
-        dataclasses.replace(entry, student=escaped(f"{name}_{number}" if number and counts[name] > 1 else name))
-        for name, number, entry in found
-    ]
-    return sorted(named, key=lambda entry: entry.student), ignored
+    return [
+        _called(entry, f"{name}_{number}" if number and counts[name] > 1 else name) for name, number, entry in found
+    ], ignored
 
 
 def files_of(source: Path) -> dict[str, Path] | None:
@@ -119,7 +137,7 @@ def files_of(source: Path) -> dict[str, Path] | None:
         return None
     found: dict[str, Path] = {}
     for path in sorted(source.parent.iterdir()):
-        one = _CANVAS.fullmatch(path.name)
+        one = _CANVAS.fullmatch(listing.read_as(path.name)[0])
         if one is not None and (one["name"], one["id"]) == (match["name"], match["id"]):
             found[one["file"]] = path
     # What is handed in again comes with a number: resnet50-1.onnx.
@@ -134,8 +152,17 @@ def _is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def _entry(path: Path, keys: Sequence[str]) -> Found:
-    return Found("", path, path.lstat().st_mtime, "file", tuple(keys))
+def _entry(paths: Sequence[Path], source: Path, keys: Sequence[str]) -> Found:
+    """What these files are together, handed in with the last of them; its student is named later."""
+    dates = [listing.dated(path) for path in paths]
+    notes = dict.fromkeys(note for path in paths for note in listing.read_as(path.name)[1])
+    undated = dict.fromkeys(note for _when, notes in dates for note in notes)
+    return Found("", source, max(when for when, _notes in dates), "file", tuple(keys), tuple(notes), tuple(undated))
+
+
+def _called(found: Found, name: str) -> Found:
+    student, notes = listing.called(name)
+    return dataclasses.replace(found, student=student, notes=(*found.notes, *notes))
 
 
 def _gradescope(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], list[str]]:
@@ -146,17 +173,15 @@ def _gradescope(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found]
     for path in entries:
         if path.name not in metadata:
             if path.name != GRADESCOPE:
-                ignored.append(escaped(path.name))
+                ignored.append(escaped(os.fsencode(path.name)))
             continue
         said = metadata[path.name]
         name = _named(said, path)
-        student = escaped(f"{name} ({path.name})" if names[name] > 1 else name)
-        keys = [said[key] for key in ("sid", "email", "name") if said.get(key)]
-        at, source = path.lstat().st_mtime, "file"
+        entry = _entry([path], path, [said[key] for key in ("sid", "email", "name") if said.get(key)])
         if (created := _moment(said.get("created_at"))) is not None:
-            at, source = created.timestamp(), "gradescope"
-        found.append(Found(student, path, at, source, tuple(keys)))
-    return sorted(found, key=lambda entry: entry.student), ignored
+            entry = dataclasses.replace(entry, submitted=created.timestamp(), time="gradescope", undated=())
+        found.append(_called(entry, f"{name} ({path.name})" if names[name] > 1 else name))
+    return found, ignored
 
 
 def _named(said: Mapping[str, str], path: Path) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
+import hashlib
+import json
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
@@ -16,7 +15,7 @@ from ..sandbox import box
 from ..sandbox.launch import WORK, SandboxKilledError, Spec
 from ..sandbox.limits import Limits, breach_word
 from ..sandbox.untrusted_text import shortened
-from .intake import RejectedError, Snapshot, Snapshots, opened_folder
+from .intake import Bounds, RejectedError, Snapshot, Snapshots
 
 # Each lab's script, under the course's name, and the artifact that shows whether it is still to be run.
 SCRIPTS = {
@@ -28,14 +27,30 @@ SCRIPTS = {
 }
 
 
+class BrokeLimitError(RuntimeError):
+    """A script broke a limit beside others, who may have slowed it: it is to be tried again alone."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ScriptOptions:
-    """How scripts are run: their arguments by lab, the data they are shown, and their limits."""
+    """How scripts are run: their arguments by lab, the data they are shown, and their limits.
+
+    Attributes:
+        data: a digest of what is shown, which may change without changing its place.
+    """
 
     arguments: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     shown: Mapping[Path, str] = dataclasses.field(default_factory=dict)
     limits: Limits = dataclasses.field(default_factory=Limits)
     gpu: bool = False
+    data: str = ""
+
+    def digest(self, labs: Sequence[str]) -> str:
+        """All that what scripts make depends on, beside the submission."""
+        shown = sorted((str(folder), inside) for folder, inside in self.shown.items())
+        arguments = sorted((lab, words) for lab, words in self.arguments.items())
+        told = [sorted(labs), arguments, shown, dataclasses.asdict(self.limits), self.gpu, self.data]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def to_run(submission: Path, labs: tuple[str, ...]) -> dict[str, str]:
@@ -52,62 +67,85 @@ def to_run(submission: Path, labs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def make(submission: Path, to_be_run: Mapping[str, str], options: ScriptOptions, snapshots: Snapshots) -> Snapshot:
+def make(
+    submission: Path,
+    to_be_run: Mapping[str, str],
+    options: ScriptOptions,
+    snapshots: Snapshots,
+    *,
+    alone: bool = True,
+) -> Snapshot:
     """Run scripts, each in its own sandbox, and take what they wrote together with what was handed in.
 
     Nothing that a script says decides anything: the tests judge the files. What went wrong is in the
     snapshot's notes.
 
+    Args:
+        submission: a snapshot's folder.
+        to_be_run: lab → script.
+        options: how they are run.
+        snapshots: where what they wrote is taken to.
+        alone: nothing else is graded meanwhile, so that a limit that is broken is the script's own doing.
+
     Raises:
         SandboxKilledError: a script's sandbox was killed from outside.
+        BrokeLimitError: a script broke a limit, and is not alone.
+        NoRoomError: this disk cannot hold what they wrote.
     """
     notes: list[str] = []
-    with tempfile.TemporaryDirectory(prefix=".made-", dir=snapshots.root) as name:
-        together = Path(name)
-        _link(submission, together)
-        for lab, script in to_be_run.items():
-            arguments = options.arguments.get(lab, ("--out", WORK))
-            spec = Spec(
-                # Not -I: a script may import the sibling that was handed in with it. It can only fool itself.
-                [sys.executable, f"/submission/{script}", *arguments],
-                read_only={submission: "/submission", **options.shown},
-                environment={"PYTHONDONTWRITEBYTECODE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"},
-                limits=options.limits,
-                gpu=options.gpu,
-            )
-            with box.ran(spec) as outcome:
-                if outcome.killed_outside:
-                    raise SandboxKilledError(_("{script} was killed from outside").format(script=script))
-                if outcome.breach is not None:
-                    limit = breach_word(outcome.breach)
-                    notes.append(
-                        _("{script} was stopped: it exceeded the limit on {what}").format(script=script, what=limit)
+    parts = [("", submission)]
+    left = _Left(snapshots.bounds)
+    for lab, script in to_be_run.items():
+        arguments = options.arguments.get(lab, ("--out", WORK))
+        spec = Spec(
+            # Not -I: a script may import the sibling that was handed in with it. It can only fool itself.
+            [sys.executable, f"/submission/{script}", *arguments],
+            read_only={submission: "/submission", **options.shown},
+            environment={"PYTHONDONTWRITEBYTECODE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"},
+            limits=options.limits,
+            gpu=options.gpu,
+        )
+        with box.ran(spec) as outcome:
+            if outcome.killed_outside:
+                raise SandboxKilledError(_("{script} was killed from outside").format(script=script))
+            if outcome.breach is not None:
+                limit = breach_word(outcome.breach)
+                stopped = _("{script} was stopped: it exceeded the limit on {what}").format(script=script, what=limit)
+                if not alone:
+                    raise BrokeLimitError(stopped)
+                notes.append(stopped)
+            elif outcome.exit_code != 0:
+                last = shortened(outcome.stderr.strip(), 1500)
+                notes.append(
+                    _("{script} ended with exit code {code}: {said}").format(
+                        script=script, code=outcome.exit_code, said=last
                     )
-                elif outcome.exit_code != 0:
-                    last = shortened(outcome.stderr.strip(), 1500)
-                    notes.append(
-                        _("{script} ended with exit code {code}: {said}").format(
-                            script=script, code=outcome.exit_code, said=last
-                        )
-                    )
-                try:
-                    made = snapshots.take(outcome.work)
-                except RejectedError as problem:
-                    notes.append(
-                        _("what {script} wrote was not taken: {problem}").format(script=script, problem=problem)
-                    )
-                    continue
-            notes += [_("{script} wrote {note}").format(script=script, note=note) for note in made.left_out]
-            _link(made.path, together / lab)
-        with opened_folder(together) as folder:
-            return snapshots.take(folder, tuple(notes))
+                )
+            try:
+                made = Snapshots(snapshots.root, left.bounds()).take(outcome.work)
+            except RejectedError as problem:
+                notes.append(_("what {script} wrote was not taken: {problem}").format(script=script, problem=problem))
+                continue
+        notes += [_("{script} wrote {note}").format(script=script, note=note) for note in made.left_out]
+        left.less(made.path)
+        parts.append((lab, made.path))
+    return snapshots.join(parts, tuple(notes))
 
 
-def _link(source: Path, target: Path) -> None:
-    """The same files in a second folder, without a copy; they are read-only and the grader's own."""
-    shutil.copytree(source, target, copy_function=_hard_link, dirs_exist_ok=True)
+class _Left:
+    """What the scripts of one submission may still write: together as much as may be handed in."""
 
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._files = bounds.files
+        self._bytes = bounds.total_bytes
 
-def _hard_link(source: str, target: str) -> None:
-    if not Path(target).exists():  # what was handed in stands
-        os.link(source, target)
+    def less(self, made: Path) -> None:
+        """So much was written."""
+        found = list(made.rglob("*"))
+        self._files -= len(found)
+        self._bytes -= sum(path.stat().st_size for path in found if path.is_file())
+
+    def bounds(self) -> Bounds:
+        """What the next one may write."""
+        return dataclasses.replace(self._bounds, files=max(self._files, 0), total_bytes=max(self._bytes, 0))

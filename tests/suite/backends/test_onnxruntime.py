@@ -258,7 +258,21 @@ def test_out_of_memory_is_told_apart() -> None:
     from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
     with pytest.raises(MemoryError, match="ran out of memory"), ort_errors.refusals():
+        raise RuntimeException("Failed to allocate memory for requested buffer of size 411041792")
+
+
+def test_memory_that_the_graph_itself_asks_for_is_its_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
+
+    with pytest.raises(ValueError, match="more memory than any of these networks needs"), ort_errors.refusals():
         raise RuntimeException("Failed to allocate memory for requested buffer of size 137438953472")
+    # Without a size, it depends on whether memory is short.
+    monkeypatch.setattr(ort_errors, "available_bytes", lambda: 16 << 30)
+    with pytest.raises(ValueError, match="more memory than any"), ort_errors.refusals():
+        raise RuntimeException("std::bad_alloc")
+    monkeypatch.setattr(ort_errors, "available_bytes", lambda: 1 << 30)
+    with pytest.raises(MemoryError), ort_errors.refusals():
+        raise RuntimeException("std::bad_alloc")
 
 
 def test_a_disk_that_takes_no_more_is_told_apart(model: Path) -> None:

@@ -148,7 +148,7 @@ def received(tmp_path: Path, listing: Any, content: bytes, digest: str) -> Path:
         ["ab"],
         {"a": 1},
         None,
-        [["a", 0]] * 6000,
+        [["a", 0]] * 11_000,
     ],
 )
 def test_a_listing_that_leaves_the_folder_or_the_bounds_is_refused(tmp_path: Path, listing: Any) -> None:

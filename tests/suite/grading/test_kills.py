@@ -121,15 +121,22 @@ def small_disk(a_class: Class) -> Iterator[Class]:
         subprocess.run(["umount", "--lazy", str(a_class.out)], check=True)
 
 
-def test_a_full_disk_stops_grading_and_loses_nothing(small_disk: Class) -> None:
+def test_what_a_disk_cannot_hold_is_set_aside_and_everyone_else_is_graded(small_disk: Class) -> None:
     small_disk.hand_in("ann")
-    small_disk.hand_in("zoe", {"answer.json": HONEST, "parsed.txt": b"fine", "large.onnx": os.urandom(20 << 20)})
-    stopped = small_disk("run", status=2).stderr
-    assert "No space left" in stopped
-    assert "resume" in stopped
+    small_disk.hand_in("bob", {"answer.json": HONEST, "parsed.txt": b"fine", "large.onnx": os.urandom(20 << 20)})
+    script = b"open('/sandbox/work/resnet50.onnx', 'wb').write(bytes(20 << 20))"
+    small_disk.hand_in("cyd", {"answer.json": HONEST, "parsed.txt": b"fine", "lab1_export_resnet50.py": script})
+    small_disk.hand_in("zoe", {"answer.json": {**HONEST, "n": 1}, "parsed.txt": b"fine"})
+    for command in ("run", "resume"):
+        said = small_disk(command).stdout
+        for student in ("bob", "cyd"):
+            assert f"`resume`: {student}: not gradable: " in said
+            assert set(small_disk.verdicts()[student].values()) == {"not gradable"}
+        assert "No space left" in said
+        assert small_disk.verdicts()["ann"] == small_disk.verdicts()["zoe"] == EXPECTED
     subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk.out)], check=True)
     small_disk("resume")
-    assert small_disk.verdicts() == {"ann": EXPECTED, "zoe": EXPECTED}
+    assert small_disk.verdicts() == dict.fromkeys(("ann", "bob", "cyd", "zoe"), EXPECTED)
 
 
 def test_a_disk_full_of_something_else_stops_grading_and_loses_nothing(small_disk: Class) -> None:

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trtverify.grading.sandbox import launch, seccomp_filter, selftest, watchdog
+from trtverify.grading.sandbox import control_groups, launch, seccomp_filter, selftest, stage, watchdog
 from trtverify.grading.sandbox.limits import Limits
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -31,6 +32,7 @@ def with_options(*options: str) -> Fault:
 
 def without_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp_filter, "_REFUSED", ())
+    monkeypatch.setattr(seccomp_filter, "_PRETENDED", ())
     monkeypatch.setattr(seccomp_filter, "_NAMESPACE_FLAGS", ())
     monkeypatch.setattr(seccomp_filter, "_FAMILIES", set(range(64)))
     monkeypatch.setattr(seccomp_filter, "program", seccomp_filter.program.__wrapped__)
@@ -49,7 +51,36 @@ def without_limit(name: str) -> Fault:
 
 
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks: neither the watchdog nor the kernel."""
     monkeypatch.setattr(watchdog, "breach", lambda view, limits: None)
+    ungrouped(monkeypatch)
+
+
+def ungrouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_groups, "place", lambda: "taken down")
+
+
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = control_groups._write
+    monkeypatch.setattr(
+        control_groups, "_write", lambda path, value: None if path.name.startswith("memory.") else write(path, value)
+    )
+
+
+def outside_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = stage.script
+    monkeypatch.setattr(stage, "script", lambda groups, *, staged: script((), staged=staged))
+
+
+def writable_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = launch._view
+
+    def without(*given: Any) -> list[str]:
+        words = view(*given)
+        at = words.index("/proc", words.index("--remount-ro"))
+        return words[: at - 1] + words[at + 1 :]
+
+    monkeypatch.setattr(launch, "_view", without)
 
 
 def orphaned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +110,15 @@ def test_every_wall_holds_here() -> None:
         pytest.param(with_options("--ro-bind", "/var", "/var"), {"host files"}, id="files"),
         pytest.param(
             without_filter,
-            {"socket families", "tracing", "nested namespaces", "keyrings", "kernel interfaces", "hidden memory"},
+            {
+                "socket families",
+                "tracing",
+                "priorities",
+                "nested namespaces",
+                "keyrings",
+                "kernel interfaces",
+                "hidden memory",
+            },
             id="seccomp",
         ),
         pytest.param(capable, {"privileges"}, id="capabilities"),
@@ -89,6 +128,9 @@ def test_every_wall_holds_here() -> None:
         pytest.param(without_limit("--fsize"), {"file size"}, id="file size"),
         pytest.param(without_limit("--nofile"), {"open files"}, id="open files"),
         pytest.param(blind, {"memory", "memory of many", "inodes"}, id="watchdog"),
+        pytest.param(unlimited, {"mappings"}, id="control group"),
+        pytest.param(outside_its_group, {"mappings", "control groups"}, id="entering it"),
+        pytest.param(writable_proc, {"priorities"}, id="proc"),
         pytest.param(with_options("--setenv", "GRADER_TOKEN", "x"), {"environment"}, id="environment"),
         pytest.param(orphaned, {"dies with its parent"}, id="parent"),
     ],
