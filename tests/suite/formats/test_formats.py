@@ -31,9 +31,9 @@ def version(request: pytest.FixtureRequest) -> Path:
     return SAVED / str(request.param)
 
 
-def results(version: Path, folder: Path) -> Path:
-    """A results folder as that version left it."""
-    script = (version / "results.sql").read_text(encoding="utf-8").replace("RUBRIC", str(rubric.DEFAULT))
+def results(script_file: Path, folder: Path) -> Path:
+    """A results folder as a version left it."""
+    script = script_file.read_text(encoding="utf-8").replace("RUBRIC", str(rubric.DEFAULT))
     (folder / "suite" / "frozen").mkdir(parents=True)
     with contextlib.closing(sqlite3.connect(folder / "results.sqlite")) as db:
         db.executescript(script)
@@ -67,11 +67,14 @@ def test_evidence_is_read(version: Path) -> None:
     assert list(contradictions(found)) == []
 
 
-def test_results_are_read(version: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = results(version, tmp_path)
+@pytest.mark.parametrize(
+    "script", sorted(SAVED.glob("*/results*.sql")), ids=lambda path: f"{path.parent.name} {path.stem}"
+)
+def test_results_are_read(script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = results(script, tmp_path)
     assert commands.main(["show", "ann", "--out", str(out), "--lang=en"]) == 0
     said = capsys.readouterr().out
-    assert "ann: 2.00 of 2.00 points" in said
+    assert "ann: 3.00 of 3.00 points" in said
     assert "note: left out: model.engine" in said
     assert commands.main(["export", "--format", "csv", "--out", str(out)]) == 0
 
@@ -105,7 +108,7 @@ def test_another_schema_is_named(version: Path, tmp_path: Path, number: int | No
 def test_results_of_a_later_version_are_refused(
     version: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = results(version, tmp_path)
+    out = results(version / "results.sql", tmp_path)
     with contextlib.closing(sqlite3.connect(out / "results.sqlite")) as db:
         db.execute("PRAGMA user_version = 99")
     assert commands.main(["status", "--out", str(out), "--lang=en"]) == 2

@@ -1,4 +1,4 @@
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 BEGIN TRANSACTION;
 CREATE TABLE checks (
     digest TEXT NOT NULL, suite TEXT NOT NULL, test TEXT NOT NULL,
@@ -14,25 +14,34 @@ CREATE TABLE crashes (
 CREATE TABLE leases (
     unit TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL, since REAL NOT NULL
 );
-CREATE TABLE made (digest TEXT PRIMARY KEY, artifacts TEXT NOT NULL, notes TEXT NOT NULL);
+CREATE TABLE made (
+    digest TEXT NOT NULL, scripts TEXT NOT NULL, artifacts TEXT NOT NULL, notes TEXT NOT NULL,
+    again INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (digest, scripts)
+);
+CREATE TABLE parked (unit TEXT PRIMARY KEY, names TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE results (
     student TEXT NOT NULL REFERENCES students, test TEXT NOT NULL REFERENCES tests,
     verdict TEXT NOT NULL DEFAULT 'pending', message TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0,
+    stale INTEGER NOT NULL DEFAULT 0, parked INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (student, test)
 );
-INSERT INTO "results" VALUES('ann','hidden/test_b.py::test_two','not gradable','not gradable: throttled: hot',0.25);
-INSERT INTO "results" VALUES('bob','hidden/test_b.py::test_two','failed','it is no archive',0.0);
-INSERT INTO "results" VALUES('ann','tests/test_a.py::test_one','passed','',0.5);
-INSERT INTO "results" VALUES('bob','tests/test_a.py::test_one','failed','it is no archive',0.0);
+INSERT INTO "results" VALUES('ann','tests/test_a.py::test_one','passed','',0.5,0,0);
+INSERT INTO "results" VALUES('ann','hidden/test_b.py::test_two','not gradable','not gradable: throttled: hot',0.25,0,0);
+INSERT INTO "results" VALUES('bob','tests/test_a.py::test_one','failed','it is no archive',0.0,0,0);
+INSERT INTO "results" VALUES('bob','hidden/test_b.py::test_two','failed','it is no archive',0.0,0,0);
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO "settings" VALUES('settings','{"submissions": "class", "suite": "suite", "labs": ["lab1"], "rubric": "RUBRIC", "pytest_options": []}');
 INSERT INTO "settings" VALUES('frozen','frozen');
-CREATE TABLE students (
-    student TEXT PRIMARY KEY, source TEXT NOT NULL, submitted REAL NOT NULL,
-    digest TEXT, notes TEXT NOT NULL DEFAULT '[]'
+CREATE TABLE spent (
+    digest TEXT NOT NULL, suite TEXT NOT NULL, lab TEXT NOT NULL, seconds REAL NOT NULL, breaches INTEGER NOT NULL,
+    PRIMARY KEY (digest, suite, lab)
 );
-INSERT INTO "students" VALUES('ann','class/ann',1.0,'dddddddddddddddddddddddddddddddd','["left out: model.engine"]');
-INSERT INTO "students" VALUES('bob','class/bob',2.0,NULL,'["it is no archive"]');
+CREATE TABLE students (
+    student TEXT PRIMARY KEY, source NOT NULL, submitted REAL NOT NULL,
+    digest TEXT, notes TEXT NOT NULL DEFAULT '[]', listed TEXT NOT NULL DEFAULT '[]', retake INTEGER NOT NULL DEFAULT 1
+);
+INSERT INTO "students" VALUES('ann',X'636C6173732F616E6E',1.0,'dddddddddddddddddddddddddddddddd','["left out: model.engine"]','[]',0);
+INSERT INTO "students" VALUES('bob',X'636C6173732F626F62',2.0,NULL,'["it is no archive"]','[]',0);
 CREATE TABLE tests (
     test TEXT PRIMARY KEY, position INTEGER NOT NULL, lab TEXT NOT NULL, points REAL NOT NULL, hidden INTEGER NOT NULL
 );
