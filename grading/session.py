@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -113,6 +114,8 @@ class Session:
             hidden = None if settings.hidden is None else Path(settings.hidden)
             try:
                 frozen = suite.freeze(Path(settings.suite), hidden, out / "suite")[0]
+            except shutil.Error as problem:  # of many files, each with the same reason or nearly
+                raise StoreError(f"{out}: {problem.args[0][0][2]}") from problem
             except OSError as problem:
                 raise StoreError(f"{out}: {problem}") from problem
             session = cls(out, store, settings, frozen)

@@ -108,11 +108,11 @@ def pending(a_class: Class) -> bool:
 
 @pytest.fixture
 def small_disk(a_class: Class) -> Iterator[Class]:
-    """The results lie on a file system of 6 MB."""
+    """The results lie on a file system of 12 MB: the frozen suite twice, and not one of 20 MB."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
     a_class.out.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=0755", "small", str(a_class.out)], check=False)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=0755", "small", str(a_class.out)], check=False)
     if made.returncode != 0:
         pytest.skip("this container may not mount")
     try:
