@@ -16,9 +16,9 @@ import pytest
 
 from tests.suite.grading.toy_class import HONEST, Class
 from trtverify.grading import commands, pupils
-from trtverify.grading.store import StoreError
+from trtverify.grading.store import Store, StoreError
 from trtverify.grading.taking import archives, codes, layouts, roster
-from trtverify.grading.taking.intake import Snapshots
+from trtverify.grading.taking.intake import RejectedError, Snapshots, UnreadableError
 from trtverify.grading.taking.roster import Person
 
 YAML = """---
@@ -122,6 +122,55 @@ def test_canvas_files(tmp_path: Path) -> None:
     assert ignored == []
     files(tmp_path, "readme.txt")
     assert layouts.listed(tmp_path)[1], "with a file of another name it is no download of Canvas's"
+
+
+def test_names_in_big5_and_impossible_dates_in_platforms_layouts(tmp_path: Path) -> None:
+    """王小明 of Moodle, and 許功蓋 of Canvas, each of whose characters ends in a byte that is ASCII."""
+    moodle, canvas = tmp_path / "moodle", tmp_path / "canvas"
+    for folder, name in ((moodle, "王小明_7_assignsubmission_file_"), (canvas, "許功蓋_8_9_answer.json")):
+        folder.mkdir()
+        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name.encode("cp950")))
+        path.mkdir() if folder == moodle else path.write_bytes(b"x")
+        os.utime(path, (-5, -5))
+    for folder, student in ((moodle, "王小明"), (canvas, "許功蓋")):
+        handed_in = pupils.listed(folder, None, None, "given")
+        (found,) = handed_in.students
+        assert (found.student, found.submitted) == (student, 0.0)
+        assert len(found.notes) == 2
+        (timed,) = pupils.listed(folder, None, "2026-12-24T00:00:00+00:00", "given").students
+        assert len(timed.notes) == 1, "a date that does not count is no matter"
+    snapshot = archives.take(Path(found.source), Snapshots(tmp_path / "snapshots"))
+    assert [path.name for path in snapshot.path.iterdir()] == ["answer.json"]
+
+
+def test_results_and_litter_are_nobodys_in_any_layout(tmp_path: Path) -> None:
+    folder = files(tmp_path / "class", "submission_1001/a", "results/results.sqlite", ".DS_Store", ".env")
+    (folder / "submission_metadata.yml").write_text(YAML)
+    (folder / "eve").symlink_to("/")
+    found, ignored = layouts.listed(folder, folder / "results")
+    assert ([entry.student for entry in found], ignored) == (["Ann Lee"], [".env", "eve"])
+    (folder / "submission_metadata.yml").unlink()
+    found, ignored = layouts.listed(folder, folder / "results")
+    assert ([entry.student for entry in found], ignored) == (["eve", "submission_1001"], [".env"])
+
+
+def test_files_of_canvas_that_went_away_are_no_empty_submission(tmp_path: Path) -> None:
+    folder = files(tmp_path / "class", "ann_1_2_answer.json", "ann_1_3_parsed.txt")
+    ((ann,), _ignored) = layouts.listed(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(UnreadableError):
+        archives.take(ann.source, Snapshots(tmp_path / "snapshots"))
+    folder.rmdir()
+    with pytest.raises(UnreadableError):
+        archives.take(ann.source, Snapshots(tmp_path / "snapshots"))
+
+
+def test_an_archive_that_is_a_link_is_the_students_doing(tmp_path: Path) -> None:
+    folder = files(tmp_path / "ann", "work/").joinpath("work")
+    (folder / "work.zip").symlink_to("/etc/passwd")
+    with pytest.raises(RejectedError, match="a link"):
+        archives.take(folder, Snapshots(tmp_path / "snapshots"))
 
 
 def test_a_student_of_canvas_is_taken_file_by_file(tmp_path: Path) -> None:
@@ -304,3 +353,24 @@ def test_a_class_of_moodles_with_roster_and_challenge(a_class: Class, tmp_path: 
         ("Participant 3001", "ann@example.com", "100.00"),
         ("Participant 3003", "lin@e.tw", "100.00"),
     ]
+
+
+def test_what_is_known_of_the_class_stays(a_class: Class, tmp_path: Path) -> None:
+    """Roster, secret, scale and time of the first run hold in the next; grading one again changes nobody else."""
+    for name in ("ann", "lin"):
+        a_class.hand_in(name)
+    people(tmp_path, CANVAS)
+    (tmp_path / "secret").write_text("0123456789abcdef\n")
+    options = ("--roster", str(tmp_path / "roster.csv"), "--challenge", str(tmp_path / "secret"), "--scale", "50")
+    a_class("run", *options, "--submitted", "2026-12-01T20:00:00+00:00")
+    said = a_class("run").stderr
+    assert "when these results were started" not in said
+    with contextlib.closing(Store(a_class.out)) as store:
+        before = json.loads(store.setting("people"))
+    assert before["ann"] == {**before["ann"], "time": "given", "id": "501"}
+    (tmp_path / "roster.csv").write_text(CANVAS.replace("501", "601").replace("502", "602"), encoding="utf-8")
+    a_class("regrade", "ann")
+    with contextlib.closing(Store(a_class.out)) as store:
+        after = json.loads(store.setting("people"))
+    assert (after["ann"]["id"], after["lin"]) == ("601", before["lin"])
+    assert "lin: 50.00 of 50.00 points" in a_class("show", "lin").stdout
