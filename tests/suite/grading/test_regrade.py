@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
 import signal
@@ -14,7 +15,10 @@ import pytest
 from tests.suite.grading.test_kills import small_disk as small_disk
 from tests.suite.grading.test_run import ALL_PASSED
 from tests.suite.grading.toy_class import HONEST, TOY, Class
+from trtverify.grading import rubric, session
 from trtverify.grading.keeping.results_file import write_beside
+from trtverify.grading.sandbox.limits import Limits
+from trtverify.grading.session import Settings
 from trtverify.grading.store import Store, StoreError
 
 
@@ -237,6 +241,38 @@ def test_verdicts_are_kept_by_all_that_they_depend_on(a_class: Class, tmp_path: 
     assert a_class.verdicts()["ann"]["test_answer"] == "passed"
 
 
+def test_what_keys_a_verdict(tmp_path: Path) -> None:
+    """Limits, device, options, language, photographs and how scripts are run: another of any is another key."""
+    (tmp_path / "photos").mkdir()
+    settings = Settings("class", "suite", ("lab1",), "", photos=str(tmp_path / "photos"))
+    quick = rubric.Rubric(test_limits=Limits(wall_seconds=3))
+    arguments = rubric.Rubric(script_arguments={"lab1": ("--fast",)})
+
+    def key(told: Settings, by: rubric.Rubric) -> str:
+        return session._suite(told, tmp_path, by, session._scripts(told, by)).digest
+
+    told = [
+        settings,
+        *(
+            dataclasses.replace(settings, **{name: value})
+            for name, value in (
+                ("gpu", True),
+                ("pytest_options", ("-x",)),
+                ("language", "zh-TW"),
+                ("labs", ("lab2",)),
+                ("photos", None),
+            )
+        ),
+    ]
+    keys = [key(one, rubric.Rubric()) for one in told] + [key(settings, quick), key(settings, arguments)]
+    (tmp_path / "photos" / "a.jpg").touch()
+    keys.append(key(settings, rubric.Rubric()))
+    assert len(set(keys)) == len(keys) == 9
+    assert key(settings, rubric.Rubric()) == keys[-1]
+    assert key(dataclasses.replace(settings, total="50", roster="roster.csv"), rubric.Rubric()) == keys[-1]
+
+
+@pytest.mark.slow
 def test_raised_limits_are_another_verdict(a_class: Class, tmp_path: Path) -> None:
     rubric = tmp_path / "rubric.toml"
     rubric.write_text("[limits.tests]\nwall_seconds = 3\n")
