@@ -253,16 +253,11 @@ def test_what_keys_a_verdict(tmp_path: Path) -> None:
 
     told = [
         settings,
-        *(
-            dataclasses.replace(settings, **{name: value})
-            for name, value in (
-                ("gpu", True),
-                ("pytest_options", ("-x",)),
-                ("language", "zh-TW"),
-                ("labs", ("lab2",)),
-                ("photos", None),
-            )
-        ),
+        dataclasses.replace(settings, gpu=True),
+        dataclasses.replace(settings, pytest_options=("-x",)),
+        dataclasses.replace(settings, language="zh-TW"),
+        dataclasses.replace(settings, labs=("lab2",)),
+        dataclasses.replace(settings, photos=None),
     ]
     keys = [key(one, rubric.Rubric()) for one in told] + [key(settings, quick), key(settings, arguments)]
     (tmp_path / "photos" / "a.jpg").touch()
