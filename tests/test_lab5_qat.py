@@ -10,7 +10,14 @@ import pytest
 from trtverify.fixtures.claims.case import Case, read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
 from trtverify.fixtures.claims.function import FunctionClaims
-from trtverify.fixtures.claims.held_out import HeldOut, comparable, held_out, said_normalisation, says_digits, why_so_few
+from trtverify.fixtures.claims.held_out import (
+    HeldOut,
+    comparable,
+    held_out,
+    said_normalisation,
+    says_digits,
+    why_so_few,
+)
 from trtverify.fixtures.claims.onnx import OnnxClaims
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.later import np
