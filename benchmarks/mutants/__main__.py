@@ -116,9 +116,9 @@ def main() -> int:
             file.flush()
             lines.extend(found)
             rate = (len(lines) - len(known)) / (time.monotonic() - begun)
-            first = found[0]
-            print(f"{len(lines) - len(known)} of {len(todo)} ({rate:.2f}/s) {first['work']} {first['answer']:8} "
-                  f"{first['seconds']:6.1f} s  {first['key']}", flush=True)  # fmt: skip
+            last, done_now = found[0], len(lines) - len(known)
+            print(f"{done_now} of {len(first) + len(todo)} ({rate:.2f}/s) {last['work']} {last['answer']:8} "
+                  f"{last['seconds']:6.1f} s  {last['key']}", flush=True)  # fmt: skip
 
         (options.work / "warm").mkdir(exist_ok=True)
         judge_all(first, {**job, "warming": True}, 1, 600, tell)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from benchmarks.mutants import bases, expected, files, surgery
 from benchmarks.mutants.case import Case
@@ -267,10 +267,6 @@ def interfaces() -> Iterator[tuple[str, Edit]]:
         del model.graph.initializer[:]
         model.graph.initializer.extend(kept)
 
-    def sole_class(model: Any) -> None:
-        tensor = surgery.weight_of(model, next(n for n in model.graph.node if n.op_type in ("Gemm", "Conv")))
-        files.set_constant(tensor, np.broadcast_to(numpy_helper.to_array(tensor)[:1], tensor.dims).copy())
-
     yield "another input's name", input_name
     yield "another output's name", output_name
     yield "opset 11 claimed", opset
@@ -283,4 +279,3 @@ def interfaces() -> Iterator[tuple[str, Edit]]:
     yield "last node cut off", cut_off
     yield "an operator that nobody has", unknown_operator
     yield "a weight that is not there", lost_weight
-    yield "the first layer's filters all alike", sole_class

@@ -57,6 +57,7 @@ CHANGES: tuple[tuple[str, Change], ...] = (
     ("with a NaN", one_nan),
     ("with a flipped bit", one_huge),
     ("with a filter of zeros", one_zero_channel),
+    ("with all its filters alike", lambda w, r: np.broadcast_to(w[:1], w.shape).copy()),
     ("upside down", lambda w, r: w[:, :, ::-1, ::-1] if w.ndim == 4 else w[::-1]),
     ("transposed", lambda w, r: w.transpose(0, 1, 3, 2) if w.ndim == 4 else np.roll(w, 1, axis=1)),
     ("in four bits", lambda w, r: np.rint(w / (np.abs(w).max() / 7)) * (np.abs(w).max() / 7)),

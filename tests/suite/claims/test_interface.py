@@ -32,7 +32,7 @@ PIXELS, SCORES = Port("input", ("N", 3, 224, 224), "float"), Port("output", ("N"
 
 
 def graph(inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> Graph:
-    return Graph(Path("m.onnx"), 17, "", inputs, outputs, {}, (), 0, (), (), ())
+    return Graph(Path("m.onnx"), 17, "", inputs, outputs, {}, (), 0, (), (), (), ())
 
 
 def port(of: Port, **changes: Any) -> Port:

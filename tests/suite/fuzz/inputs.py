@@ -124,7 +124,7 @@ _MANIFEST = {
     "artifact": "tiny.onnx",
     "sha256": "",
     "weights": "untrained",
-    "preprocessing": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
+    "preprocessing": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     "data": {"source": "scikit-learn digits"},
 }
 

@@ -8,7 +8,8 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,16 @@ def _of_json(parse_object: Callable[[Any], object]) -> Callable[[bytes, Path], N
     return read
 
 
+def _placement(document: Mapping[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tiny.onnx"
+        path.write_bytes(models.plain())
+        placement = dla.parse(document)
+        laid = dla.over(path, placement)
+        list(dla.contradictions(placement, laid))
+        dla.crossings(path, laid.devices)
+
+
 def _read_evidence(data: bytes, folder: Path) -> None:
     path = folder / "evidence.zip"
     path.write_bytes(data)
@@ -214,8 +225,8 @@ def readers(folder: Path) -> dict[str, Reader]:
         Reader("json", inputs.documents, _json),
         Reader("manifest", inputs.manifests, _manifest),
         Reader("layer_info", inputs.layer_info, _read_layer_info),
-        Reader("curves", inputs.curves, _of_json(curves.parse)),
-        Reader("placement", inputs.placement, _of_json(dla.parse)),
+        Reader("curves", inputs.curves, _of_json(lambda found: list(curves.doubts(curves.parse(found))))),
+        Reader("placement", inputs.placement, _of_json(_placement)),
         Reader("evidence", lambda: inputs.evidence(folder), _read_evidence),
         Reader("cache", inputs.cache, _read_cache),
         Reader("sidecar", inputs.sidecars, _read_sidecar),

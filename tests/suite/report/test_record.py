@@ -35,7 +35,7 @@ def test_curves_are_read() -> None:
         ("loss", float("nan")),
         ("train_accuracy", 40),
         ("test_accuracy", None),
-        ("epoch", 0),
+        ("epoch", -1),
         ("phase", ""),
         ("phase", ["fp32"]),
     ],
