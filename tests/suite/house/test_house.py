@@ -144,7 +144,7 @@ def test_each_stack_is_imported_by_its_own_backend() -> None:
     assert all(module.startswith("fixtures.backends.tensorrt.") for module in who("tensorrt", "fixtures"))
     assert who("tensorrt_rtx", "fixtures") <= {"fixtures.backends.tensorrt_rtx"}
     assert all(
-        module.startswith(("fixtures.backends.onnxruntime.", "fixtures.graphs."))
+        module.startswith(("fixtures.backends.onnxruntime.", "fixtures.graphs.", "fixtures.computed."))
         for module in who("onnxruntime", "fixtures")
     )
 
