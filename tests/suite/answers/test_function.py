@@ -109,7 +109,7 @@ def test_functions_that_mean_billions_of_nodes_are_refused(tmp_path: Path) -> No
         body = [helper.make_node(inputs=[a], outputs=[b], **inner) for a, b in (("x", "y"), ("y", "z"))]
         model.functions.append(helper.make_function("own", f"f{level}", ["x"], ["z"], body, opsets))
     onnx.save(model, str(tmp_path / "bomb.onnx"))
-    with pytest.raises(ValueError, match="mean more than"):
+    with pytest.raises(ValueError, match="written out, its functions are"):
         plain(tmp_path / "bomb.onnx", "output")
     model.functions[39].node[0].op_type, model.functions[39].node[0].domain = "f0", "own"
     onnx.save(model, str(tmp_path / "circle.onnx"))

@@ -62,6 +62,8 @@ def test_a_small_share_is_answered_rightly(bases: Bases, tmp_path: Path) -> None
     number: Counter[str] = Counter()
     chosen, first = [], []
     for case in sorted(cases(bases, "lab3"), key=Case.number):
+        if "noise of 5 %" in case.name:
+            continue  # in one layer of an untrained network it is less than TF32 rounds away; `make mutants` counts it
         if case.name == AS_IT_IS:
             first.append((case, [1]))
         elif number[case.kind] < SAMPLE.get(case.kind, 0):
