@@ -117,7 +117,11 @@ def place(folder: Path) -> None:
     done = subprocess.run([sys.executable, str(script), str(onnx_path)], capture_output=True, text=True, check=True)
     found: Any = json.loads(done.stdout)
     found["sha256"] = hashlib.sha256(onnx_path.read_bytes()).hexdigest()
-    files.edit_json(folder / "dla_placement.json", lambda document: {**document, **found})
+    stale = ("devices", "crossing_tensors")  # of the graph that lay there before
+    files.edit_json(
+        folder / "dla_placement.json",
+        lambda document: {**{key: value for key, value in document.items() if key not in stale}, **found},
+    )
 
 
 def fp16(folder: Path) -> None:

@@ -113,7 +113,7 @@ def test_functions_that_mean_billions_of_nodes_are_refused(tmp_path: Path) -> No
         plain(tmp_path / "bomb.onnx", "output")
     model.functions[39].node[0].op_type, model.functions[39].node[0].domain = "f0", "own"
     onnx.save(model, str(tmp_path / "circle.onnx"))
-    with pytest.raises(ValueError, match="circle"):
+    with pytest.raises(ValueError, match="calls itself"):
         plain(tmp_path / "circle.onnx", "output")
 
 
