@@ -26,7 +26,7 @@ else:
 ROOT = Path(__file__).resolve().parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DATA = {".toml", ".html", ".css", ".js", ".mo", ".typed", ".ini"}
+DATA = {".txt", ".toml", ".html", ".css", ".js", ".mo", ".typed", ".ini"}
 PARTS = ("trtverify", "fixtures", "grading", "labs", "tests")
 # What a project that asks for nothing sees of any plugin: its name in the header.
 _SAYS = """
