@@ -83,7 +83,10 @@ def test_missing_tensorrt(lacking: Callable[..., str]) -> None:
     assert "nvidia-jetpack" in lines(lacking(JETSON, "tensorrt"), "tensorrt")[0]
     assert lines(lacking(PC, "tensorrt"), "tensorrt")[0].startswith("– tensorrt: ")
     with_gpu = dataclasses.replace(PC, gpu="NVIDIA H200", problem=None)
-    assert "pip install 'tensorrt>=8.6,<11.5' 'nvidia-ml-py>=12.535'" in lines(lacking(with_gpu, "tensorrt"), "tensorrt")[0]
+    assert (
+        "pip install 'tensorrt>=8.6,<11.5' 'nvidia-ml-py>=12.535'"
+        in lines(lacking(with_gpu, "tensorrt"), "tensorrt")[0]
+    )
 
 
 def test_an_old_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
