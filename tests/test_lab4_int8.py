@@ -60,7 +60,7 @@ OWN_IMAGES = 32
 HELD_IMAGES = 16
 # Each scale lies between what the usual image brings and twice that (`graphs/calibrate.py`): two sets whose usual
 # images are alike give scales within a factor of 2, whatever their size. 200 pairs of sets each of 32, 100, 200 and 500
-# of ImageNet's photographs against 32 others, with a trained ResNet-50, a trained MobileNetV2 and an untrained ResNet-50:
+# of ImageNet's photographs against 32 others, with a trained ResNet-50 and MobileNetV2 and an untrained ResNet-50:
 # at most 1.44 at the median layer, 1.86 at the worst; crops of two photographs, 1.52. What changes the usual image by
 # less than that is for the claims about the pixels.
 LARGEST_SCALE_RATIO, LARGEST_AT_ANY_LAYER = 2.0, 2.5
