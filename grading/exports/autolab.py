@@ -38,7 +38,9 @@ def _result(result: Grade) -> bytes:
     for taken in result.deductions:
         lab = taken.lab or _OTHER
         scores[lab] -= taken.points
-        stages[lab][taken.name] = f"{_('-{points} points').format(points=taken.points)} {taken.message}".rstrip()
+        # Not inside the f-string: what extracts sentences sees those only from Python 3.12 on.
+        cost = _("-{points} points").format(points=taken.points)
+        stages[lab][taken.name] = f"{cost} {taken.message}".rstrip()
     feedback = {"_presentation": "semantic", "stages": list(stages), **stages}
     points = {"scores": {lab: float(score) for lab, score in scores.items()}}
     lines = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in (feedback, points))

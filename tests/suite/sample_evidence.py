@@ -70,7 +70,7 @@ def sound(layers: int = 20) -> Members:
         document["engines"].append(
             {
                 **key,
-                "version": "TensorRT 8.6.0 (weakly typed)",
+                "version": "TensorRT 10.0.1 (weakly typed)",
                 "device": "NVIDIA H200",
                 "power": "700 W",
                 "weights": "untrained",

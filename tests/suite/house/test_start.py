@@ -125,7 +125,7 @@ def test_typing_error():
     import trtverify.fixtures.no_such_module
 """
 _BLOCKED = """
-import functools, importlib.metadata as metadata, os
+import importlib.metadata as metadata, os
 from importlib.machinery import PathFinder
 find, from_name = PathFinder.find_spec, metadata.Distribution.from_name
 blocked = os.environ.get("BLOCKED", "").split(",")
@@ -135,7 +135,7 @@ def distribution(name):
     if name.replace("-", "_") in blocked:
         raise metadata.PackageNotFoundError(name)
     return from_name(name)
-PathFinder.find_spec, metadata.Distribution.from_name = map(functools.partial, (find_spec, distribution))
+PathFinder.find_spec, metadata.Distribution.from_name = map(staticmethod, (find_spec, distribution))
 """
 _LATER = sorted(NEEDED.keys() - {"filelock", "packaging", "pytest_benchmark"})
 
