@@ -135,7 +135,12 @@ def distribution(name):
     if name.replace("-", "_") in blocked:
         raise metadata.PackageNotFoundError(name)
     return from_name(name)
-PathFinder.find_spec, metadata.Distribution.from_name = map(staticmethod, (find_spec, distribution))
+class Unbound:  # a class that keeps it as an attribute must not make a method of it
+    def __init__(self, call):
+        self.call = call
+    def __call__(self, *given, **named):
+        return self.call(*given, **named)
+PathFinder.find_spec, metadata.Distribution.from_name = map(Unbound, (find_spec, distribution))
 """
 _LATER = sorted(NEEDED.keys() - {"filelock", "packaging", "pytest_benchmark"})
 
