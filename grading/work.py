@@ -148,6 +148,7 @@ class Workshop:
             send(Unread(unit.student, reason) if isinstance(unit, Take) else Broke(reason))
         except BrokeLimitError as problem:
             send(Ended(False, reason=str(problem), breach=True))
+        # Whatever a unit breaks is that unit's own: an exception that got past here would end everybody's run.
         except Exception as problem:
             if isinstance(problem, OSError) and problem.errno in MACHINE:
                 send(Stopped(escaped(str(problem)), sandbox=False))
