@@ -182,8 +182,8 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterabl
     return bar
 
 
-def finish(artifacts: Sequence[Path], next_commands: Sequence[str], notes: Sequence[str] = ()) -> None:
-    """Say what was written and what to run next."""
+def finish(lab: str, artifacts: Sequence[Path], next_commands: Sequence[str], notes: Sequence[str] = ()) -> None:
+    """Say what was written, what to run next, and what verifies it in the suite's checkout."""
     for path in artifacts:
         print(f"wrote {path}")
     for note in notes:
@@ -192,6 +192,7 @@ def finish(artifacts: Sequence[Path], next_commands: Sequence[str], notes: Seque
         print("next:")
         for command in next_commands:
             print(f"  {command}")
+    print(f"verify: pytest --submission={artifacts[0].parent} -m {lab}")
 
 
 def stop(problem: str, remedy: str) -> SystemExit:

@@ -57,6 +57,7 @@ def main() -> None:
     )
     shapes = artifact.shapes_option("input", inputs.shape[1:], options.batch)
     artifact.finish(
+        "lab1",
         [onnx, reference, manifest],
         [
             f"trtexec --onnx={onnx}{shapes} --saveEngine={STEM}_fp32.engine --noTF32 --profilingVerbosity=detailed "

@@ -83,6 +83,7 @@ def make(options: Any, places: Sequence[Path]) -> None:
     shapes = artifact.shapes_option("images", inputs.shape[1:], options.batch)
     timing = "--useCudaGraph --noDataTransfers --iterations=100"
     artifact.finish(
+        "lab2",
         [onnx, reference, manifest],
         [
             f"trtexec --onnx={onnx}{shapes} --saveEngine={STEM}_fp32.engine --noTF32 {timing}",

@@ -44,6 +44,7 @@ def main() -> None:
     shapes = artifact.shapes_option("input", (3, 224, 224), options.batch)
     command = f"trtexec --onnx={onnx}{shapes} {TRTEXEC}"
     artifact.finish(
+        "lab3",
         files,
         [
             f"{command} --saveEngine={STEM}_fp16.engine --dumpLayerInfo --exportLayerInfo={info} --useCudaGraph",

@@ -109,7 +109,7 @@ def seal(out: Path) -> None:
     onnx = next(
         (p for p in (out / f"{MODEL}.onnx", out / "lab1" / f"{MODEL}.onnx") if p.is_file()), out / f"{MODEL}.onnx"
     )
-    artifact.finish([calibration_cache.seal(out / CACHE, onnx, out / FOLDER)], [])
+    artifact.finish("lab4", [calibration_cache.seal(out / CACHE, onnx, out / FOLDER)], [])
 
 
 def read_model(out: Path) -> dict[str, Any]:
@@ -255,6 +255,7 @@ def tell(options: Any, selection: Selection, graph_batch: int | str) -> None:
     shape = "input:[1,3,224,224]"
     profile = f" --trt-min-shapes {shape} --trt-opt-shapes {shape} --trt-max-shapes {shape}"
     artifact.finish(
+        "lab4",
         [folder],
         [
             f"rm -f {cache}    # polygraphy takes any cache it finds, of whatever model",

@@ -363,6 +363,7 @@ def main() -> None:
         int8_files.append(path)
     shapes = artifact.shapes_option("input", (3, cifar10.SIZE, cifar10.SIZE), artifact.DYNAMIC)
     artifact.finish(
+        "lab5",
         files + int8_files,
         [
             f"trtexec --onnx={int8}{shapes} --int8 --fp16 --saveEngine={int8.stem}.engine --useCudaGraph",

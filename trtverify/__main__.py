@@ -8,7 +8,7 @@ import sys
 
 _COMMANDS = {
     "doctor": "report.doctor",
-    "report": "report.side_by_side",
+    "report": "report.html",
     "sensitivity": "quantization.sensitivity",
     "grading": "grading.commands",
 }

@@ -51,7 +51,15 @@ def ask_anew() -> Any:
 @pytest.mark.usefixtures("ask_anew")
 def test_without_tensorrt_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorrt" else object())
+    monkeypatch.setattr(trt, "gpu_name", lambda: "NVIDIA H100")
     assert TensorRTBackend().availability() == "tensorrt is not installed: pip install -r requirements-tensorrt.txt"
+
+
+@pytest.mark.usefixtures("ask_anew")
+def test_without_a_gpu_it_does_not_only_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorrt" else object())
+    monkeypatch.setattr(trt, "gpu_name", lambda: None)
+    assert "of no use without an NVIDIA GPU" in str(TensorRTBackend().availability())
 
 
 @pytest.mark.usefixtures("ask_anew")

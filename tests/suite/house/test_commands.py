@@ -16,9 +16,10 @@ from tests.suite.house.blocks import Block, blocks
 from trtverify.fixtures.submitted.submission import suite_cache
 
 ROOT = Path(__file__).resolve().parents[3]
+_FOLDERS = (ROOT / "docs", ROOT / "docs" / "how-to")
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "grading/README.md")),
-    *sorted(path for path in (ROOT / "docs" / "how-to").glob("*.md") if not path.name.endswith(".zh-TW.md")),
+    *sorted(path for folder in _FOLDERS for path in folder.glob("*.md") if not path.name.endswith(".zh-TW.md")),
 ]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SAVED = Path(__file__).parents[1] / "formats" / "saved"

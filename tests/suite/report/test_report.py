@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.suite.sample_run import HOSTILE, sample, without
-from trtverify.fixtures.report import charts, html, saved, side_by_side, table, view
+from trtverify.fixtures.report import charts, html, saved, table, view
 from trtverify.fixtures.report.page import TEMPLATES
 from trtverify.fixtures.report.record import PlacementRow
 
@@ -188,13 +188,11 @@ def test_page_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     """Two files become a page; what is no run is refused with its name."""
     for number in (1, 2):
         table.write(sample(number), tmp_path / str(number))
-    side_by_side.main(
-        [str(tmp_path / "1"), str(tmp_path / "2" / "run.json"), "--out", str(tmp_path / "out"), "--lang=en"]
-    )
+    html.main([str(tmp_path / "1"), str(tmp_path / "2" / "run.json"), "--out", str(tmp_path / "out"), "--lang=en"])
     assert "compared" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(SystemExit) as stopped:
-        side_by_side.main([str(tmp_path / "bad.json"), "--out", str(tmp_path / "out")])
+        html.main([str(tmp_path / "bad.json"), "--out", str(tmp_path / "out")])
     assert stopped.value.code == 2
     assert "bad.json: " in capsys.readouterr().err
 
