@@ -229,12 +229,12 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
             look=_("measure the exported file itself, on images that it was not trained on"),
         )
 
-    def images(self, case: Case, photos: Photos, seed: int) -> npt.NDArray[np.float32]:
+    def images(self, case: Case, photos: Photos, seed: int, count: int = 16) -> npt.NDArray[np.float32]:
         """The suite's held-out images, normalised as the manifest says."""
         manifest = case.submission.manifest("lab5", RESNET18_QAT.name) or {}
         digits = photos.cifar10 is None and says_digits(manifest)
-        held = find_labelled(photos.cifar10, digits, max(16, case.batch), seed)
+        held = find_labelled(photos.cifar10, digits, max(count, case.batch), seed)
         normalisation = said_normalisation(manifest)
         if held is None or normalisation is None:
-            return super().images(case, photos, seed)
+            return super().images(case, photos, seed, count)
         return held.normalised(normalisation.mean, normalisation.std)
