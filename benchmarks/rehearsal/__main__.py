@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trtverify.fixtures.devices.device import machine
-
 from benchmarks.rehearsal import conduct, hostile, platforms, table
 from benchmarks.rehearsal.compare import Difference, Named, differences
 from benchmarks.rehearsal.people import PLATFORMS, Person, everybody
 from benchmarks.rehearsal.work import CHECKS, ROOT, SECRET
+from trtverify.fixtures.devices.device import machine
 
 
 def parse() -> argparse.Namespace:
@@ -30,6 +29,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=3, help="how often the grader is killed (3)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--checks", choices=tuple(CHECKS), default="lab3", help="toy: checks that take no time")
+    parser.add_argument(
+        "--kinds", nargs="+", metavar="WORD", default=[""], help="hostile only in ways that hold one of these words"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "rehearsal", help="for classes and results")
     parser.add_argument("--out", type=Path, help="write the report there, as Markdown and JSON")
@@ -50,7 +52,7 @@ class Rehearsal:
         self.folder.mkdir(parents=True)
         works = self.checks.honest(self.folder / "made")
         draw = random.Random(options.seed)
-        kinds = hostile.chosen(options.hostile, draw)
+        kinds = hostile.chosen(options.hostile, options.kinds, draw)
         self.people = everybody(options.students, kinds, list(works), options.seed)
         (self.folder / "hidden").mkdir()
         (self.folder / "hidden" / "test_teacher.py").write_text(self.checks.hidden)
@@ -83,13 +85,13 @@ class Rehearsal:
             shutil.copytree(works[person.work], content, copy_function=os.link)
             # Nobody's work is another's, so that everybody's is checked.
             (content / "notes.txt").write_text(f"{person.name}, by myself\n", encoding="utf-8")
-            places = ("whole", "honest")
+            places = ["whole", "honest"]
         else:
             content.mkdir()
             scratch = content.with_name(f"{person.login}-scratch")
             scratch.mkdir()
             content = person.kind.make(content, hostile.Scene(self.checks, self._bait(person), scratch)) or content
-            places = ("whole",)
+            places = ["whole"]
         for place in places:
             entry = platforms.hand_in(person, content, self.share(person.platform, place), self.checks.lab)
             self.sources[person.number] = entry.name
@@ -184,8 +186,7 @@ def compared(
             continue
         names = [Named(known[which][source], person.name) for which in ("honest", "whole")]
         pairs.append((names[0], names[1]))
-    folders = (one[which].out / "exports" for which in ("honest", "whole"))
-    found = differences(*folders, pairs)
+    found = differences(one["honest"].out / "exports", one["whole"].out / "exports", pairs)
     return [*missing, *found], [(a.student, b.student) for a, b in pairs if a != b]
 
 

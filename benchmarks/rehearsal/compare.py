@@ -9,7 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_FILES = {"gradescope": ".json", "github-classroom": ".json", "autolab": ".txt", "prairielearn": ".json", "junit": ".xml"}
+_FILES = {
+    "gradescope": ".json",
+    "github-classroom": ".json",
+    "autolab": ".txt",
+    "prairielearn": ".json",
+    "junit": ".xml",
+}
 # Table → the column that says whose a line is.
 _TABLES = {"csv/class.csv": 0, "csv/checks.csv": 0, "canvas/gradebook.csv": 0, "moodle/gradebook.csv": 1}
 _BY_ROSTER = ("canvas", "moodle")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import resource
 import signal
 import sqlite3
 import subprocess
@@ -40,7 +39,6 @@ class Told:
 
     Attributes:
         seconds: wall clock of `run` and every `resume`, from the first to the last.
-        cpu_seconds: processor time of the graders and of all that they waited for; of a killed one, nothing.
         load: the machine's load when it began and when it ended.
         statuses: of each command.
         killed: how far it was at each kill, a share of all checks.
@@ -48,7 +46,6 @@ class Told:
     """
 
     seconds: float = 0.0
-    cpu_seconds: float = 0.0
     load: tuple[float, float] = (0.0, 0.0)
     statuses: list[int] = dataclasses.field(default_factory=list)
     killed: list[float] = dataclasses.field(default_factory=list)
@@ -67,7 +64,6 @@ def graded(one: Class, kills: Sequence[float] = (), away: float | None = None) -
         RuntimeError: it does not come to an end, or another than that of a run with or without pending checks.
     """
     told, begun, before = Told(), time.perf_counter(), os.getloadavg()[0]
-    used = _cpu()
     waiting, least = list(kills), 2 + _AGAIN + len(kills)
     command = ["run", str(one.share), *one.words]
     with (one.out.parent / f"{one.out.name}.log").open("ab") as log:
@@ -86,7 +82,7 @@ def graded(one: Class, kills: Sequence[float] = (), away: float | None = None) -
             if status not in (1, -signal.SIGKILL) or len(told.statuses) > least:
                 raise RuntimeError(f"{one.out}: statuses {told.statuses}; see {log.name}")
             command = ["resume", *_workers(one.words)]
-    told.seconds, told.cpu_seconds = time.perf_counter() - begun, _cpu() - used
+    told.seconds = time.perf_counter() - begun
     told.load = (before, os.getloadavg()[0])
     return told
 
@@ -156,8 +152,3 @@ def _unmounted(one: Class, grader: subprocess.Popen[bytes], share: float) -> int
             return taken
         time.sleep(_LOOK_SECONDS / 4)
     return None
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

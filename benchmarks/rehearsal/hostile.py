@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -178,7 +179,10 @@ KINDS: tuple[Kind, ...] = (
     Kind("a reader of hidden tests", _FORGED["look for the tests"]),
     Kind("a reader of hidden tests by name", _FORGED["read the hidden tests by name"]),
     Kind("a forger of verdicts", _FORGED["write forged verdicts to every descriptor"]),
-    Kind("a busy neighbour", script("for _ in range(60):\n    if os.fork() == 0:\n        while True: pass\ntime.sleep(60)")),
+    Kind(
+        "a busy neighbour",
+        script("for _ in range(60):\n    if os.fork() == 0:\n        while True: pass\ntime.sleep(60)"),
+    ),
     Kind("a socket for an answer", _FORGED["a socket for an answer"]),
     Kind("deaf to every signal", _FORGED["hang and ignore every signal"]),
     Kind("a FIFO and a sparse file", _specials, platforms=_ON_DISK),
@@ -211,9 +215,10 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
-def chosen(count: int, draw: Any) -> list[Kind]:
-    """So many kinds: each once in an order that is drawn, then again."""
+def chosen(count: int, words: Sequence[str], draw: random.Random) -> list[Kind]:
+    """So many of the kinds that hold one of these words: each once in an order that is drawn, then again."""
+    among = [kind for kind in KINDS if any(word in kind.name for word in words)]
     found: list[Kind] = []
-    while len(found) < count:
-        found += draw.sample(KINDS, len(KINDS))
+    while among and len(found) < count:
+        found += draw.sample(among, len(among))
     return found[:count]

@@ -26,8 +26,8 @@ def _parts(found: Mapping[str, Any]) -> Iterator[str]:
     yield "# A rehearsal"
     yield ""
     yield (
-        f"{told['students']} students on five platforms, {told['hostile']} of them hostile, graded whole and without these; "
-        f"checks: {told['checks']}; {told['workers']} workers; {found['machine']}; {found['date']}."
+        f"{told['students']} students on five platforms, {told['hostile']} of them hostile, graded whole and without "
+        f"these; checks: {told['checks']}; {told['workers']} workers; {found['machine']}; {found['date']}."
     )
     yield (
         "Made with `python -m benchmarks.rehearsal "
@@ -36,7 +36,7 @@ def _parts(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     killed = sum(len(one["whole"]["killed"]) for one in every)
-    gone = [one["whole"]["away"] for one in every if one["whole"]["away"] is not None]
+    gone = [one["whole"]["away"] for one in every if 1 in one["whole"]["statuses"]]
     yield (
         f"The grader was killed {killed} times of {told['kills']} and resumed; the share was gone "
         + (f"from when {gone[0]} submissions had been taken until the grader ended." if gone else "at no time.")
@@ -49,23 +49,16 @@ def _parts(found: Mapping[str, Any]) -> Iterator[str]:
     won = [name for one in every for name in _won(one)]
     yield f"Hostile scripts that reached their aim: {len(won)}."
     yield ""
-    yield "| platform | honest alone (s) | whole (s) | ratio | CPU (s) | CPU, whole (s) | load | kills at | statuses |"
-    yield "|---|---:|---:|---:|---:|---:|---|---|---|"
+    yield "| platform | honest alone (s) | whole (s) | ratio | load | kills at | statuses |"
+    yield "|---|---:|---:|---:|---|---|---|"
     for one in every:
         yield _line(one)
-    sums = {
-        which: {key: sum(one[which][key] for one in every) for key in ("seconds", "cpu_seconds")}
-        for which in ("honest", "whole")
-    }
-    alone, whole = sums["honest"], sums["whole"]
-    yield (
-        f"| all | {alone['seconds']:.0f} | {whole['seconds']:.0f} | **{whole['seconds'] / alone['seconds']:.2f}** "
-        f"| {alone['cpu_seconds']:.0f} | {whole['cpu_seconds']:.0f} | | | |"
-    )
+    alone, whole = (sum(one[which]["seconds"] for one in every) for which in ("honest", "whole"))
+    yield f"| all | {alone:.0f} | {whole:.0f} | **{whole / alone:.2f}** | | | |"
     yield ""
     yield (
-        "Wall clock of `run` and every `resume`, self-tests included. Platform by platform the two take turns; load is the "
-        "machine's when a run began and ended, other work on it included. Processor time leaves out killed graders."
+        "Wall clock of `run` and every `resume`, self-tests included. Platform by platform the two take turns; load is "
+        "the machine's when a run began and ended, other work on it included."
     )
     yield ""
     yield "| hostile student | new | platform | verdicts | notes |"
@@ -74,7 +67,8 @@ def _parts(found: Mapping[str, Any]) -> Iterator[str]:
         for student in one["hostile"]:
             verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(student["verdicts"].items()))
             notes = "; ".join(student["notes"])[:110].replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-            yield f"| {student['kind']} | {'new' if student['new'] else ''} | {one['platform']} | {verdicts} | {notes} |"
+            new = "new" if student["new"] else ""
+            yield f"| {student['kind']} | {new} | {one['platform']} | {verdicts} | {notes} |"
     for one in every:
         for difference in one["differences"][:20]:
             yield ""
@@ -88,7 +82,7 @@ def _line(one: Mapping[str, Any]) -> str:
     kills = " ".join(f"{at:.0%}" for at in whole["killed"])
     return (
         f"| {one['platform']} | {alone['seconds']:.0f} | {whole['seconds']:.0f} "
-        f"| {whole['seconds'] / alone['seconds']:.2f} | {alone['cpu_seconds']:.0f} | {whole['cpu_seconds']:.0f} "
+        f"| {whole['seconds'] / alone['seconds']:.2f} "
         f"| {loads} | {kills} | {' '.join(map(str, whole['statuses']))} |"
     )
 

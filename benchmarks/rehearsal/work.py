@@ -1,4 +1,4 @@
-"""What is graded in a rehearsal, and the work that honest students hand in: right, nearly right, and made by a script."""
+"""What is graded in a rehearsal, and what honest students hand in: right, nearly right, and made by a script."""
 
 from __future__ import annotations
 
@@ -159,10 +159,11 @@ pytestmark = pytest.mark.lab1
 @pytest.mark.points(3)
 def test_secret_products(answer):
     """{SECRET}"""
-    product = answer.get("times3")
-    assert product == 126, "{SECRET}"
+    if answer.get("times3") != 126:
+        pytest.fail("{SECRET}", pytrace=False)
 def test_secret_bonus(answer):
-    assert "bonus" in answer, "{SECRET}"
+    if "bonus" not in answer:
+        pytest.fail("{SECRET}", pytrace=False)
 ''',
     ),
     # The real suite on real work. What a stopwatch decides is left out: it says something else every time.
@@ -199,11 +200,11 @@ def test_secret_placement(submission):
     """{SECRET}"""
     import json
     path = submission.require("lab3", "dla_placement.json")
-    layers = len(json.loads(path.read_text())["layers"])
-    assert layers, "{SECRET}"
+    if not json.loads(path.read_text())["layers"]:
+        pytest.fail("{SECRET}", pytrace=False)
 def test_secret_manifest(submission):
-    there = submission.find("lab3", "mobilenet_v2.manifest.json") is not None
-    assert there, "{SECRET}"
+    if submission.find("lab3", "mobilenet_v2.manifest.json") is None:
+        pytest.fail("{SECRET}", pytrace=False)
 ''',
     ),
 }
