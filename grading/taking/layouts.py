@@ -165,7 +165,7 @@ def _told_apart(named: Sequence[tuple[str, str, Found]]) -> list[Found]:
     """
     numbered: set[int] = set()
     while True:
-        names = [listing.called(named[i][i in numbered]) for i in range(len(named))]
+        names = [listing.called(two if i in numbered else one) for i, (one, two, _found) in enumerate(named)]
         counts = Counter(student for student, _notes in names)
         more = {i for i, (student, _notes) in enumerate(names) if counts[student] > 1} - numbered
         if not more:

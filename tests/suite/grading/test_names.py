@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trtverify.grading import pupils
+from trtverify.grading.store import StoreError
 from trtverify.grading.taking import layouts, roster
 from trtverify.grading.taking.roster import Person
 
@@ -57,7 +58,7 @@ def test_moodles_names_are_told_apart_too(tmp_path: Path) -> None:
 def test_two_submissions_of_one_name_that_no_number_tells_apart_are_said(tmp_path: Path) -> None:
     (tmp_path / "ann").mkdir()
     (tmp_path / "ann.zip").touch()
-    with pytest.raises(pupils.StoreError, match="both of ann"):
+    with pytest.raises(StoreError, match="both of ann"):
         pupils.listed(tmp_path, None, None, "given")
 
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,10 +103,10 @@ def test_who_is_called_otherwise_is_compared_under_one_name(tmp_path: Path) -> N
 
 
 def test_a_report_is_right_only_if_nobody_lost_anything() -> None:
-    told = {"seconds": 10.0, "load": (1.0, 2.0), "statuses": [-9, 0], "killed": [0.3], "away": None}
+    told: dict[str, Any] = {"seconds": 10.0, "load": (1.0, 2.0), "statuses": [-9, 0], "killed": [0.3], "away": None}
     end = {"kind": "a zip bomb", "new": False, "student": "eve", "verdicts": {"failed": 8}, "notes": ["too | large"]}
-    one = {"platform": "moodle", "honest": told, "whole": told, "exports": [0, 0], "differences": [], "renamed": []}
-    one |= {"hostile": [end], "told the secret": [], "honest students": 3}
+    one: dict[str, Any] = {"platform": "moodle", "honest": told, "whole": told, "exports": [0, 0], "differences": []}
+    one = {**one, "renamed": [], "hostile": [end], "told the secret": [], "honest students": 3}
     options = {"students": 4, "hostile": 1, "kills": 1, "workers": 2, "checks": "toy", "seed": 1}
     found = {"date": "2026-01-01", "machine": "none", "options": options, "platforms": [one]}
     assert table.right(found)
