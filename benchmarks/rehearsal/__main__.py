@@ -19,6 +19,7 @@ from benchmarks.rehearsal.compare import Difference, Named, differences
 from benchmarks.rehearsal.people import PLATFORMS, Person, everybody
 from benchmarks.rehearsal.work import CHECKS, ROOT, SECRET
 from trtverify.fixtures.devices.device import machine
+from trtverify.grading.sandbox.launch import python_roots
 
 
 def parse() -> argparse.Namespace:
@@ -107,7 +108,7 @@ class Rehearsal:
             "port": 9,
             "abstract": "rehearsal",
             "pid": os.getpid(),
-            "python": [sys.prefix, sys.base_prefix, str(ROOT)],
+            "python": list(python_roots().values()),
         }
 
     def graded(self, platform: str, which: str) -> conduct.Class:

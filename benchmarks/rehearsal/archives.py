@@ -41,7 +41,7 @@ def tar_of_links(folder: Path, scene: Scene) -> Path:
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, str(target)
             archive.addfile(member)
-        for name in ("out/tmp/won.txt", "../won.txt", "/tmp/won.txt"):
+        for name in ("out/tmp/loot.txt", "../loot.txt", "/tmp/loot.txt"):
             member = tarfile.TarInfo(name)
             member.size = 3
             archive.addfile(member, io.BytesIO(b"won"))

@@ -35,6 +35,16 @@ def call(x86, arm, *arguments):
     number = x86 if platform.machine() == 'x86_64' else arm
     return ctypes.CDLL(None).syscall(ctypes.c_long(number), *arguments)
 """
+# A hundred processes with 60,000 mappings each, which are slow to end.
+_MAPPINGS = """
+map_one = ctypes.CDLL(None).mmap
+map_one.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+for _ in range(95):
+    if os.fork() == 0:
+        for i in range(60000): map_one(None, 4096, 1 + 2 * (i % 2), 0x22, -1, 0)
+        time.sleep(60)
+time.sleep(60)
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +179,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("functions that call the next one twice", graphs.function_bomb),
     Kind("ten gigabytes of output", _FORGED["ten gigabytes of output"]),
     Kind("a fork bomb", _FORGED["fork bomb"]),
-    Kind("memory in mappings", _FORGED["hold memory in mappings"]),
+    Kind("memory in mappings", script(_MAPPINGS)),
     Kind("logs of 100 MB", _large_log, platforms=_ON_DISK),
     Kind("a name in Big5", script("pass"), platforms=("folders",), called=os.fsdecode("許功蓋".encode("cp950"))),
     Kind("a name of 244 bytes", script("pass"), platforms=("folders",), called="長" * 81 + "n"),
