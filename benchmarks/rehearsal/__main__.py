@@ -21,6 +21,8 @@ from benchmarks.rehearsal.work import CHECKS, ROOT, SECRET
 from trtverify.fixtures.devices.device import machine
 from trtverify.grading.sandbox.launch import python_roots
 
+_NOTE = 300
+
 
 def parse() -> argparse.Namespace:
     """The options."""
@@ -210,7 +212,7 @@ def ends(rehearsal: Rehearsal, platform: str, one: conduct.Class) -> Iterator[di
                 "new": person.kind.new,
                 "student": student,
                 "verdicts": {str(verdict): count for who, verdict, count in verdicts if who == student},
-                "notes": notes.get(student, []),
+                "notes": [note.replace(str(rehearsal.folder), "…")[:_NOTE] for note in notes.get(student, [])[:5]],
             }
     if won:
         yield {"kind": "reached its aim", "new": False, "student": None, "verdicts": {}, "notes": sorted(won)}
