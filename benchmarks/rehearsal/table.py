@@ -45,6 +45,8 @@ def _parts(found: Mapping[str, Any]) -> Iterator[str]:
         f"What eight formats of exports say of {honest} honest students differs in {apart} files, "
         "byte for byte but for durations."
     )
+    if renamed := sum(len(one["renamed"]) for one in every):
+        yield f"Told apart by a number, since somebody hostile goes by their name: {renamed}."
     yield f"Hidden tests' words in what students may read: {sum(len(one['told the secret']) for one in every)} files."
     won = [name for one in every for name in _won(one)]
     yield f"Hostile scripts that reached their aim: {len(won)}."
