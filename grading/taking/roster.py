@@ -164,9 +164,9 @@ def matched(
     for number, person in enumerate(people):
         for key in person.called():
             by_key.setdefault(key, set()).add(number)
-    fitting = {student: fit for student, keys in folders.items() if (fit := _fit(keys, by_key)) is not None}
+    fitting = {student: fit for student, keys in folders.items() if (fit := _fit(keys, by_key, people)) is not None}
     # A name that a student chose must not cost somebody else theirs: who is known by less gives way.
-    surest: dict[int, tuple[int, int]] = {}
+    surest: dict[int, tuple[int, int, bool]] = {}
     for number, rank in fitting.values():
         surest[number] = min(rank, surest.get(number, rank))
     found = {student: people[number] for student, (number, rank) in fitting.items() if rank == surest[number]}
@@ -175,8 +175,13 @@ def matched(
     return found, unmatched, [person.name or next(iter(sorted(person.called())), "") for person in absent]
 
 
-def _fit(keys: Sequence[str], by_key: Mapping[str, set[int]]) -> tuple[int, tuple[int, int]] | None:
-    """The number of the one person whom the first fitting key is of, and how sure that is, less being surer."""
+def _fit(
+    keys: Sequence[str], by_key: Mapping[str, set[int]], people: Sequence[Person]
+) -> tuple[int, tuple[int, int, bool]] | None:
+    """The number of the one person whom the first fitting key is of, and how sure that is, less being surer.
+
+    The earlier key is surer, then more of it, then one that is written as the roster has it.
+    """
     for place, key in enumerate(keys):
         # A GitHub Classroom repository is called ASSIGNMENT-ACCOUNT.
         parts = plain(key).split("-")
@@ -184,6 +189,7 @@ def _fit(keys: Sequence[str], by_key: Mapping[str, set[int]]) -> tuple[int, tupl
             fits = by_key.get("-".join(parts[start:]))
             if fits is not None:
                 if len(fits) == 1:
-                    return next(iter(fits)), (place, start)
+                    (number,) = fits
+                    return number, (place, start, key not in dataclasses.astuple(people[number]))
                 break
     return None

@@ -75,6 +75,9 @@ def test_who_fits_a_person_less_surely_gives_way(order: int) -> None:
     found, unmatched, absent = roster.matched(dict([*folders.items()][::order]), [ann, bo])
     assert found == {"labs-ann": ann, "labs-bo-b": bo}
     assert (sorted(unmatched), absent) == (["labs-evil-ann", "labs-x-bo-b"], [])
+    written = {name: (name,) for name in ("Ann", "ANN", " Ann")}
+    found, unmatched, _absent = roster.matched(dict([*written.items()][::order]), [ann, bo])
+    assert (found, sorted(unmatched)) == ({"Ann": ann}, [" Ann", "ANN"])
     people = {"Ann": ("7", "ann@x.edu", "Ann"), "Eve": ("99", "eve@x.edu", "ann@x.edu")}
     found, unmatched, _absent = roster.matched(dict([*people.items()][::order]), [ann, bo])
     assert (found, unmatched) == ({"Ann": ann}, ["Eve"])
