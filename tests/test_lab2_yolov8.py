@@ -6,10 +6,11 @@ import math
 
 import pytest
 
+from trtverify.fixtures.answers.carried import FP16
 from trtverify.fixtures.answers.detection import drawn_alike
 from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import Case, read_graph
-from trtverify.fixtures.claims.function import FunctionClaims, computes, inputs
+from trtverify.fixtures.claims.function import FunctionClaims, computes, has_weights_of, inputs
 from trtverify.fixtures.claims.interface import computing_in_fp32, misfit
 from trtverify.fixtures.claims.onnx import OnnxClaims, answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
@@ -70,9 +71,10 @@ class TestYoloV8n(OnnxClaims, FunctionClaims, SpeedupClaims):
 
     @pytest.mark.points(2)
     def test_fp16_graph_is_the_network(self, submission: Submission, request: pytest.FixtureRequest) -> None:
-        """A graph handed in as FP16 computes the network, but for its rounding."""
-        path = submission.optional(self.lab, "yolov8n_fp16.onnx")
-        computes(read_graph(submission, self.lab, path.name).path, self.model, *inputs(self.model, request))
+        """A graph handed in as FP16 computes the network with the model's own weights, but for rounding."""
+        path = read_graph(submission, self.lab, submission.optional(self.lab, "yolov8n_fp16.onnx").name).path
+        computes(path, self.model, *inputs(self.model, request))
+        has_weights_of(path, read_graph(submission, self.lab, self.model.file).path, self.model, FP16)
 
     @pytest.mark.points(3)
     def test_boxes_match(self, case: Case, photos: Photos, record: Record, request: pytest.FixtureRequest) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from trtverify.fixtures.answers.accuracy import agreement
+from trtverify.fixtures.answers.carried import INT8
 from trtverify.fixtures.answers.seeds import fresh_seed
 from trtverify.fixtures.claims.case import read_graph
 from trtverify.fixtures.claims.classifier import ClassifierClaims
 from trtverify.fixtures.claims.engine import LARGEST_SQNR_LOSS
-from trtverify.fixtures.claims.function import computes, inputs
+from trtverify.fixtures.claims.function import computes, has_weights_of, inputs
 from trtverify.fixtures.claims.onnx import answers
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.graphs.contents import Graph
@@ -250,9 +251,10 @@ class TestInt8(ClassifierClaims, SpeedupClaims):
 
     @pytest.mark.points(2)
     def test_int8_graph_is_the_network(self, submission: Submission, request: pytest.FixtureRequest) -> None:
-        """A graph handed in as INT8 computes ResNet-50, but for its rounding."""
-        path = submission.optional(self.lab, INT8_GRAPH)
-        computes(read_graph(submission, self.lab, path.name).path, self.model, *inputs(self.model, request))
+        """A graph handed in as INT8 computes ResNet-50 with the model's own weights, but for rounding."""
+        path = read_graph(submission, self.lab, submission.optional(self.lab, INT8_GRAPH).name).path
+        computes(path, self.model, *inputs(self.model, request))
+        has_weights_of(path, read_graph(submission, "lab1", self.model.file).path, self.model, INT8)
 
     @pytest.mark.points(3)
     def test_scales_are_plausible(
