@@ -43,7 +43,7 @@ def whole(submission: Submission, lab: str) -> tuple[HandedIn, ...]:
     return kept
 
 
-@pytest.mark.points(1)
+@pytest.mark.points(0.5)
 @pytest.mark.parametrize("lab", LABS)
 def test_reported_run_ended_well(lab: str, submission: Submission) -> None:
     """trtexec says PASSED, and printed all of its summary."""
@@ -65,7 +65,7 @@ def test_reported_run_ended_well(lab: str, submission: Submission) -> None:
         not_gradable(Cause.NOT_SUBMITTED, "; ".join(cut_off))
 
 
-@pytest.mark.points(1)
+@pytest.mark.points(0.5)
 @pytest.mark.parametrize("lab", LABS)
 def test_reported_run_is_of_this_work(lab: str, submission: Submission) -> None:
     """The network, its tensors and its layers are those handed in, and a lab's logs are of one device and version."""
@@ -94,7 +94,7 @@ def test_reported_run_is_of_this_work(lab: str, submission: Submission) -> None:
         )
 
 
-@pytest.mark.points(1)
+@pytest.mark.points(0.5)
 @pytest.mark.parametrize("lab", LABS)
 def test_reported_figures_agree(lab: str, submission: Submission) -> None:
     """Throughput, latency, percentiles, sums and exported files are of one run, and no faster than the device."""
@@ -115,7 +115,7 @@ def test_reported_figures_agree(lab: str, submission: Submission) -> None:
         )
 
 
-@pytest.mark.points(1)
+@pytest.mark.points(0.5)
 @pytest.mark.parametrize("lab", LABS)
 def test_reported_precision(lab: str, submission: Submission) -> None:
     """What is called FP32, FP16 or INT8 was built so, by its command, its size and its layers."""
@@ -135,7 +135,7 @@ def test_reported_precision(lab: str, submission: Submission) -> None:
         not_gradable(Cause.NOT_SUBMITTED, "; ".join(untold))
 
 
-@pytest.mark.points(1)
+@pytest.mark.points(0.5)
 @pytest.mark.parametrize("lab", LABS)
 def test_reported_speedup(lab: str, submission: Submission) -> None:
     """The course's table: FP16 and INT8 against FP32, as logged, within what this device is known to reach."""
