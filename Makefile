@@ -12,7 +12,7 @@ else
 REQUIREMENTS := requirements.lock
 endif
 
-.PHONY: verify test test-slow test-browser test-jetpack test-pythons fuzz mutants bench lint messages lock clean system
+.PHONY: verify test test-slow test-browser test-jetpack test-pythons fuzz mutants rehearsal bench lint messages lock clean system
 
 verify: $(VENV)/ready system
 	$(BIN)/python -m pytest --report=results $(ARGS)
@@ -57,6 +57,11 @@ fuzz: $(VENV)/ready
 MUTANTS_EACH ?= 25
 mutants: $(VENV)/ready
 	$(BIN)/python -m benchmarks.mutants --each $(MUTANTS_EACH) --seeds 5 --work .cache/mutants --out docs/results $(ARGS)
+
+# A class of hundreds, some of it hostile, graded while the grader is killed and the share goes away, and without all that: who
+# gets what else? ARGS="--students 40 --hostile 8 --kills 1 --checks toy" for a small one; --out docs/results keeps the report.
+rehearsal: $(VENV)/ready system
+	$(BIN)/python -m benchmarks.rehearsal $(ARGS)
 
 # JetPack 6.2's generation: Python 3.10, torch 2.3, NumPy 1.
 test-jetpack: .venv-jetpack/ready

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from trtverify.fixtures.claims.chosen import EVERY_BACKEND
+from trtverify.fixtures.engines.options import EVERY_BACKEND
 from trtverify.fixtures.words.messages import _
 from trtverify.fixtures.words.verdict import Verdict, of_report
 

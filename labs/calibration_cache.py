@@ -35,7 +35,7 @@ def seal(cache: Path, onnx: Path, folder: Path) -> Path:
             f"has a scale for {len(needed & tensors)} of the {len(needed)} that convolutions read",
             f"rm {cache}, and calibrate this model",
         )
-    batches = sorted(folder.glob("batch_*.npy"))
+    batches = sorted(folder.glob("*.npy"))
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         images = int(manifest["count"])

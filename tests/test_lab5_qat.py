@@ -27,7 +27,7 @@ from trtverify.fixtures.quantization.fit import CHUNK, Population, judge, powers
 from trtverify.fixtures.quantization.scales import in_floating_point, of_activations
 from trtverify.fixtures.quantization.symmetric import require_symmetric_int8
 from trtverify.fixtures.report.record import Record
-from trtverify.fixtures.submitted.curves import against, doubts, parse
+from trtverify.fixtures.submitted.curves import OtherLayoutError, against, doubts, parse
 from trtverify.fixtures.submitted.manifests import accuracy, counted, most_apart
 from trtverify.fixtures.submitted.strict_json import require_json
 from trtverify.fixtures.submitted.submission import Submission
@@ -153,9 +153,16 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
     ) -> None:
         """The curves are those of a training that ended in fine-tuning, and in the network that was handed in."""
         path = submission.optional("lab5", "training_curves.json")
-        document = require_json(path)
+        document = require_json(path, dict | list)
         try:
             rows = parse(document)
+        except OtherLayoutError as error:
+            not_gradable(
+                Cause.NOT_SUBMITTED,
+                _("{file} is laid out otherwise than lab 5 does: {where}; see the students' README").format(
+                    file=path.name, where=error
+                ),
+            )
         except ValueError as error:
             fail(
                 expected=_("{file} as lab 5 lays it out").format(file=path.name),
@@ -169,7 +176,7 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
         if not comparable(submission, request.config):
             return
         held: HeldOut = request.getfixturevalue("held")
-        images = counted(document.get("data"), "test_images", LEAST_TEST_IMAGES)
+        images = counted(document.get("data") if isinstance(document, dict) else None, "test_images", LEAST_TEST_IMAGES)
         other = against(rows, held.accuracy(submission, self.model), len(held.images.labels), images)
         require(
             other is None, expected=_("curves that end at the accuracy of the network"), found=str(other), look=look
@@ -222,12 +229,12 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
             look=_("measure the exported file itself, on images that it was not trained on"),
         )
 
-    def images(self, case: Case, photos: Photos, seed: int) -> npt.NDArray[np.float32]:
+    def images(self, case: Case, photos: Photos, seed: int, count: int = 16) -> npt.NDArray[np.float32]:
         """The suite's held-out images, normalised as the manifest says."""
         manifest = case.submission.manifest("lab5", RESNET18_QAT.name) or {}
         digits = photos.cifar10 is None and says_digits(manifest)
-        held = find_labelled(photos.cifar10, digits, max(16, case.batch), seed)
+        held = find_labelled(photos.cifar10, digits, max(count, case.batch), seed)
         normalisation = said_normalisation(manifest)
         if held is None or normalisation is None:
-            return super().images(case, photos, seed)
+            return super().images(case, photos, seed, count)
         return held.normalised(normalisation.mean, normalisation.std)

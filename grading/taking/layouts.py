@@ -123,11 +123,9 @@ def _by_names(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], 
     for (name, number), paths in together.items():
         source = paths[0] if len(paths) == 1 and _is_archive(paths[0]) else submissions / f"{name}_{number}_*"
         found.append((name, number, _entry(paths, source, (number, name))))
-    # Two of one name are told apart by their number.
-    counts = Counter(name for name, _number, _found in found)
-    return [
-        _called(entry, f"{name}_{number}" if number and counts[name] > 1 else name) for name, number, entry in found
-    ], ignored
+    return _told_apart(
+        [(name, f"{name}_{number}" if number else name, entry) for name, number, entry in found]
+    ), ignored
 
 
 def files_of(source: Path) -> dict[str, Path] | None:
@@ -160,16 +158,30 @@ def _entry(paths: Sequence[Path], source: Path, keys: Sequence[str]) -> Found:
     return Found("", source, max(when for when, _notes in dates), "file", tuple(keys), tuple(notes), tuple(undated))
 
 
-def _called(found: Found, name: str) -> Found:
-    student, notes = listing.called(name)
-    return dataclasses.replace(found, student=student, notes=(*found.notes, *notes))
+def _told_apart(named: Sequence[tuple[str, str, Found]]) -> list[Found]:
+    """Name everybody: by the first name where nobody else is called so, else by the second, which has a number in it.
+
+    Whoever chooses a name that somebody else is told apart by gets a number too: no name ends a run.
+    """
+    numbered: set[int] = set()
+    while True:
+        names = [listing.called(two if i in numbered else one) for i, (one, two, _found) in enumerate(named)]
+        counts = Counter(student for student, _notes in names)
+        more = {i for i, (student, _notes) in enumerate(names) if counts[student] > 1} - numbered
+        if not more:
+            break
+        numbered |= more
+    return [
+        dataclasses.replace(found, student=student, notes=(*found.notes, *notes))
+        for (_name, _number, found), (student, notes) in zip(named, names, strict=True)
+    ]
 
 
 def _gradescope(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], list[str]]:
     """Gradescope's "export submissions": folders named by number, and one YAML file that says whose they are."""
     metadata = _metadata(submissions / GRADESCOPE)
-    found, ignored = [], []
-    names = Counter(_named(metadata[path.name], path) for path in entries if path.name in metadata)
+    found: list[tuple[str, str, Found]] = []
+    ignored: list[str] = []
     for path in entries:
         if path.name not in metadata:
             if path.name != GRADESCOPE:
@@ -180,8 +192,8 @@ def _gradescope(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found]
         entry = _entry([path], path, [said[key] for key in ("sid", "email", "name") if said.get(key)])
         if (created := _moment(said.get("created_at"))) is not None:
             entry = dataclasses.replace(entry, submitted=created.timestamp(), time="gradescope", undated=())
-        found.append(_called(entry, f"{name} ({path.name})" if names[name] > 1 else name))
-    return found, ignored
+        found.append((name, f"{name} ({path.name})", entry))
+    return _told_apart(found), ignored
 
 
 def _named(said: Mapping[str, str], path: Path) -> str:

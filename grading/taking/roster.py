@@ -156,26 +156,40 @@ def matched(
         folders: student → what the layout knows of them, the surest first.
 
     Returns:
-        Student → person; the students whom nobody or more than one fits; the people of whom there is nothing.
+        Student → person; the students whom nobody or more than one fits, or somebody else fits more surely; the people
+        of whom there is nothing. Two whom one person fits equally surely are both in the first.
     """
     people = list(people)
     by_key: dict[str, set[int]] = {}
     for number, person in enumerate(people):
         for key in person.called():
             by_key.setdefault(key, set()).add(number)
-    found: dict[str, Person] = {}
-    taken: set[int] = set()
-    for student, keys in folders.items():
-        for key in keys:
-            # A GitHub Classroom repository is called ASSIGNMENT-ACCOUNT.
-            parts = plain(key).split("-")
-            ends = ["-".join(parts[start:]) for start in range(len(parts))]
-            fits = next((by_key[end] for end in ends if end in by_key), set())
-            if len(fits) == 1:
-                (number,) = fits
-                found[student] = people[number]
-                taken.add(number)
-                break
+    fitting = {student: fit for student, keys in folders.items() if (fit := _fit(keys, by_key, people)) is not None}
+    # A name that a student chose must not cost somebody else theirs: who is known by less gives way.
+    surest: dict[int, tuple[int, int, bool]] = {}
+    for number, rank in fitting.values():
+        surest[number] = min(rank, surest.get(number, rank))
+    found = {student: people[number] for student, (number, rank) in fitting.items() if rank == surest[number]}
     unmatched = [student for student in folders if student not in found]
-    absent = [person for number, person in enumerate(people) if number not in taken]
+    absent = [person for number, person in enumerate(people) if number not in surest]
     return found, unmatched, [person.name or next(iter(sorted(person.called())), "") for person in absent]
+
+
+def _fit(
+    keys: Sequence[str], by_key: Mapping[str, set[int]], people: Sequence[Person]
+) -> tuple[int, tuple[int, int, bool]] | None:
+    """The number of the one person whom the first fitting key is of, and how sure that is, less being surer.
+
+    The earlier key is surer, then more of it, then one that is written as the roster has it.
+    """
+    for place, key in enumerate(keys):
+        # A GitHub Classroom repository is called ASSIGNMENT-ACCOUNT.
+        parts = plain(key).split("-")
+        for start in range(len(parts)):
+            fits = by_key.get("-".join(parts[start:]))
+            if fits is not None:
+                if len(fits) == 1:
+                    (number,) = fits
+                    return number, (place, start, key not in dataclasses.astuple(people[number]))
+                break
+    return None

@@ -58,8 +58,6 @@ YOLO_FAULTS: dict[str, tuple[Graph, str]] = {
     "channels last": (graph((port(IMAGES, shape=(1, 640, 640, 3)),), (BOXES,)), "N×C×H×W"),
     "pixels": (graph((port(IMAGES, dtype="uint8"),), (BOXES,)), "float32"),
     "double": (graph((port(IMAGES, dtype="double"),), (BOXES,)), "model.float()"),
-    "another name": (graph((port(IMAGES, name="x"),), (BOXES,)), "input_names=['images']"),
-    "another output name": (graph((IMAGES,), (port(BOXES, name="y"),)), "output_names=['output0']"),
     "unnamed among others": (graph((IMAGES,), (port(BOXES, name="y"), port(BOXES, name="z"))), "output_names"),
     "two inputs": (graph((IMAGES, port(IMAGES, name="shape")), (BOXES,)), ""),
     "no output": (graph((IMAGES,), ()), ""),
@@ -201,7 +199,7 @@ def test_fp32_behind_casts_is_no_fp16_on_any_backend(labs: Callable[[str], Path]
         Lab3().test_precision_is_proven(case, Record())
 
 
-def test_a_wrong_name_is_told_once(copy_of: Callable[..., Path], verify: Callable[..., Any]) -> None:
+def test_any_name_is_right(copy_of: Callable[..., Path], verify: Callable[..., Any]) -> None:
     folder = copy_of("lab3")
     model = onnx.load(str(folder / "mobilenet_v2.onnx"))
     for node in model.graph.node:
@@ -210,9 +208,7 @@ def test_a_wrong_name_is_told_once(copy_of: Callable[..., Path], verify: Callabl
     model.graph.input[0].name, model.graph.output[0].name = "x.1", "495"
     onnx.save(model, str(folder / "mobilenet_v2.onnx"))
     outcome = verify(folder, "lab3", "-k", "interface or fp32 and outputs_match")
-    assert outcome.with_verdict("failed") == {"test_interface"}, outcome.output
-    assert "input_names=['input']" in outcome.message("test_interface")
-    assert outcome.with_verdict("passed") == {"test_outputs_match"}
+    assert outcome.with_verdict("passed") == {"test_interface", "test_outputs_match"}, outcome.output
     Lab3().test_parity_with_the_framework(submission(folder))
 
 

@@ -42,11 +42,12 @@ def parameters() -> list[object]:
 
 
 def needed(block: Block) -> tuple[str, ...]:
-    """The labs whose artifacts must be there: those that are named, and what lab 4 stands on; all if none is."""
-    if not re.search(r"\b(DIR|SUBMISSIONS)\b", block.text):
-        return ()
-    named = set(re.findall(r"\blab[1-5]\b", block.text))
-    return tuple(sorted(named | ({"lab1"} if "lab4" in named else set()))) or _LABS
+    """The labs whose artifacts must be there: those that are named, and what lab 4 stands on; all where a line names
+    none."""
+    lines = [line for line in block.text.splitlines() if re.search(r"\b(DIR|SUBMISSIONS)\b", line)]
+    named = [set(re.findall(r"\blab[1-5]\b", line)) for line in lines]
+    wanted = set().union(*named) if all(named) else set(_LABS)
+    return tuple(sorted(wanted | ({"lab1"} if "lab4" in wanted else set())))
 
 
 @pytest.fixture
