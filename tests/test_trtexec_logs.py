@@ -12,7 +12,9 @@ import pytest
 
 from trtverify.fixtures.claims.case import read_graph
 from trtverify.fixtures.engines.layer_information import tell
+from trtverify.fixtures.evidence import challenge
 from trtverify.fixtures.graphs.contents import Graph, Port
+from trtverify.fixtures.submitted.near import near
 from trtverify.fixtures.submitted.submission import Submission
 from trtverify.fixtures.trtexec import judged
 from trtverify.fixtures.trtexec.handed_in import NAMES, HandedIn, baselines, everything, handed_in
@@ -27,11 +29,21 @@ LEAST_LAYERS = 5
 
 def given(submission: Submission, lab: str) -> tuple[HandedIn, ...]:
     """A lab's logs; ends the test ungraded where there are none."""
-    found = handed_in(submission, lab)
+    found, names = handed_in(submission, lab), [named.file for named in NAMES if named.lab == lab]
+    root = submission.root
     if not found:
-        names = ", ".join(named.file for named in NAMES if named.lab == lab)
-        not_gradable(Cause.NOT_SUBMITTED, _("{name} is optional and was not handed in").format(name=names))
-    return found
+        why = _("{name} is optional and was not handed in").format(name=", ".join(names))
+        places = [] if root is None else [root, root / lab]
+        for name in names:
+            if (other := near(places, name)) is not None:
+                why += "; " + _("is {other} meant? Call it {name}").format(other=other, name=name)
+        not_gradable(Cause.NOT_SUBMITTED, why)
+    code = None if root is None else challenge.given(root)
+    own = found if code is None else tuple(one for one in found if judged.carries(one.reading, code))
+    if not own:
+        why = _("{name} carries not your code: name the engine after it, as in --saveEngine=engine_{code}.engine")
+        not_gradable(Cause.NOT_SUBMITTED, why.format(name=found[0].named.file, code=code))
+    return own
 
 
 def whole(submission: Submission, lab: str) -> tuple[HandedIn, ...]:
@@ -139,13 +151,13 @@ def test_reported_precision(lab: str, submission: Submission) -> None:
 @pytest.mark.parametrize("lab", LABS)
 def test_reported_speedup(lab: str, submission: Submission) -> None:
     """The course's table: FP16 and INT8 against FP32, as logged, within what this device is known to reach."""
-    fast = [one for one in whole(submission, lab) if one.named.precision is not Precision.FP32]
+    fast = [one for one in whole(submission, lab) if one.named.precision not in (Precision.FP32, Precision.TF32)]
     slow = [one for one in baselines(submission, lab) if judged.unfinished(one.reading) is None]
     if not fast or not slow:
-        not_gradable(Cause.NOT_SUBMITTED, _("no two logs to compare: a log in FP32 and another one"))
+        not_gradable(Cause.NOT_SUBMITTED, _("no two logs to compare: one in FP32 or TF32 and another one"))
     told, edge, unknown = [], [], []
     for one in fast:
-        base = slow[0]
+        base = compared_with(one, slow)
         pair = {"fast": one.named.file, "slow": base.named.file}
         if any(next(judged.contradictions(log.reading), None) for log in (base, one)):
             not_gradable(Cause.EARLIER_FAILURE, _("{fast} or {slow} contradicts itself").format(**pair))
@@ -178,6 +190,14 @@ def test_reported_speedup(lab: str, submission: Submission) -> None:
         inconclusive("; ".join(edge))
     if not told:
         not_gradable(Cause.NO_BAND, "; ".join(unknown))
+
+
+def compared_with(one: HandedIn, slow: Sequence[HandedIn]) -> HandedIn:
+    """Of what a log may be compared with, the first for which a range is known, else the first."""
+    for base in slow:
+        if judged.incomparable(base.reading, one.reading) is None and judged.speedup(base.reading, one.reading)[1]:
+            return base
+    return slow[0]
 
 
 def kinds(one: HandedIn) -> set[str]:

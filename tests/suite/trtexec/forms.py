@@ -115,6 +115,8 @@ FORMS: dict[str, Callable[[str], bytes]] = {
     "80 columns": _wrapped(80),
     "100 columns": _wrapped(100),
     "132 columns": _wrapped(132),
+    "200 columns": _wrapped(200),
+    "a wide terminal": _wrapped(214),
     "script": _typescript,
     "PuTTY": _putty,
     "without marks": _unmarked,

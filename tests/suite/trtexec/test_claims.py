@@ -334,6 +334,43 @@ def test_other_clocks_are_not_compared(submission: Submission) -> None:
     assert "clocks" in found["speedup"]
 
 
+def test_the_courses_speedup_is_against_tf32(submission: Submission) -> None:
+    """FP32 without TF32 is slower, and no range is known against it; beside it the log in TF32 is taken."""
+    exact = changed("lab2_fp32", command=RIGHT["lab2_fp32"].command + " --noTF32", ms=12.0)
+    hand_in(submission, {**RIGHT, "lab2_fp32": exact})
+    assert "no expectation" in verdicts(submission, "lab2")["speedup"]
+    tf32 = changed("lab2_fp32", command=YOLO.format("tf32"), seed=23)
+    hand_in(submission, {"lab2_tf32": tf32})
+    found = verdicts(submission, "lab2")
+    assert found["speedup"] == "passed", found
+    hand_in(submission, {"lab2_tf32": dataclasses.replace(exact, seed=24)})
+    assert "is of FP32" in verdicts(submission, "lab2")["precision"]
+
+
+def test_where_codes_are_given_a_log_carries_its_own(submission: Submission) -> None:
+    assert submission.root is not None
+    code = "0a1b-2c3d-4e5f-6071-8293"
+    hand_in(submission, {**RIGHT, "challenge.txt": code})
+    found = verdicts(submission, "lab2")
+    assert all("carries not your code" in verdict for verdict in found.values()), found
+    own = {
+        name: dataclasses.replace(
+            made, command=made.command.replace(".engine", f"_{code.replace('-', '').upper()}.engine")
+        )
+        for name, made in RIGHT.items()
+    }
+    hand_in(submission, own)
+    assert set(verdicts(submission, "lab2").values()) == {"passed"}
+    hand_in(submission, {"challenge.txt": "ffff-2c3d-4e5f-6071-8293"})
+    assert "passed" not in verdicts(submission, "lab2").values(), "a friend's"
+
+
+@pytest.mark.parametrize("name", ["Lab1_FP32.log", "lab1-fp32.log", "lab1_fp32 (1).log"])
+def test_a_near_name_is_told(name: str, submission: Submission) -> None:
+    hand_in(submission, {name: RIGHT["lab1_fp32"]})
+    assert f"is {name} meant? Call it lab1_fp32.log" in verdicts(submission, "lab1")["run_ended_well"]
+
+
 def test_a_link_is_not_followed(submission: Submission) -> None:
     assert submission.root is not None
     (submission.root / "lab1_fp32.log").symlink_to("/etc/passwd")

@@ -22,6 +22,9 @@ ELEVEN = Made("trtexec --onnx=resnet50.onnx --saveEngine=resnet50_fp16.engine", 
 LOADED = Made(
     "trtexec --loadEngine=resnet50_fp16.engine --iterations=100 --useCudaGraph", "10.3.0", ms=1.8, noise=0.004
 )
+SHORT = dataclasses.replace(LOADED, command=LOADED.command + " --duration=0")
+NO_WARM_UP = dataclasses.replace(YOLO, command=YOLO.command + " --warmUp=0 --avgRuns=1")
+SPACED = dataclasses.replace(YOLO, command=YOLO.command.replace("--onnx=", "--onnx=/home/me/my labs/two/"))
 BASES = {"10.3": YOLO, "8.6": RESNET, "11.1": ELEVEN, "loaded": LOADED}
 _ROWS = ("Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
 _STATS = ("min", "max", "mean", "median", "percentile(90%)", "percentile(95%)", "percentile(99%)")
@@ -249,11 +252,40 @@ def test_nearly_every_figure_that_is_changed_is_found() -> None:
         assert not {pair for pair in missed if pair[0] == "Latency"}
 
 
+LEFT_OUT = {
+    "the trace": lambda line: "Average on" in line,
+    "how many queries": lambda line: "Timing trace has" in line,
+    "the warm-up": lambda line: "Warmup completed" in line,
+    "how the builder understood it": lambda line: re.search(r"Build Options|Precision:|Save engine:|avgTiming", line),
+    "the device": lambda line: "Selected Device:" in line,
+    "a row": lambda line: "H2D Latency" in line,
+    "the total": lambda line: "Total GPU Compute" in line,
+}
+
+
+@pytest.mark.parametrize("what", LEFT_OUT)
+def test_who_leaves_lines_out_is_not_graded(what: str) -> None:
+    """Else twice the throughput with half of every time would pass, if only the trace were gone."""
+    text = both(every_ms(0.5), single("Throughput", 2), single("Total GPU Compute Time", 1))(write(RESNET))
+    kept = "\n".join(line for line in text.split("\n") if not LEFT_OUT[what](line))
+    assert kept != text
+    reading = judged.reading(log.read(kept.encode(), "x.log"))
+    why = judged.unfinished(reading)
+    assert why is not None
+
+
+def test_a_second_count_of_queries_is_a_contradiction() -> None:
+    text = write(YOLO)
+    line = next(line for line in text.split("\n") if "Timing trace" in line)
+    again = line + "\n" + re.sub(r"has \d+", "has 9999", line)
+    assert any("two of" in what for what in found(text.replace(line, again)))
+
+
 RIGHT = [
     dataclasses.replace(made, seed=seed, ms=ms, noise=noise, enqueue=enqueue, transfer=transfer)
     for seed, (made, ms, noise, enqueue, transfer) in enumerate(
         (made, ms, noise, enqueue, transfer)
-        for made in BASES.values()
+        for made in (*BASES.values(), SHORT, NO_WARM_UP, SPACED)
         for ms in (0.11, 2.2, 60.0, 340.0)
         for noise, enqueue, transfer in ((0.0003, 0.02, 0.01), (0.01, ms * 1.4, 0.2), (0.2, 0.3, ms * 1.2))
     )

@@ -131,6 +131,13 @@ def test_a_log_says_more_than_its_command() -> None:
     assert "calibration folder" not in {remark.kind for remark in passed}, "it passed, so it was a file"
 
 
+def test_a_network_with_its_own_scales_needs_no_cache() -> None:
+    for command in ("trtexec --onnx=resnet50_int8.onnx --int8 --fp16", "trtexec --onnx=model.onnx --int8 --fp16"):
+        made = Made(command, warnings=("Calibrator won't be used in explicit quantization mode.",))
+        said = {remark.kind for remark in judged.said_of(judged.reading(log.read(write(made).encode(), "x")))}
+        assert "no calibration" not in said
+
+
 YOLO = "trtexec --onnx=yolov8n.onnx --saveEngine=yolov8n_{}.engine"
 CLASS = {
     "fp32": Made(YOLO.format("fp32"), ms=8.36, seed=1, engine_mib=16.4),
