@@ -195,7 +195,7 @@ EDITS: dict[str, tuple[str, Edit, str]] = {
         lambda t: re.sub(r"(\] +)([\d.]+)( +4\.\d+ .*Total)", r"\g<1>1000.00\3", t),
         "total of|average",
     ),
-    "a layer's share": ("10.3", lambda t: re.sub(r" 50\.0   conv1", " 10.0   conv1", t), "% of the time"),
+    "a layer's share": ("10.3", lambda t: re.sub(r" 50\.0   conv1", " 10.0   conv1", t), "per cent of the time"),
     "a calm run that warns": (
         "10.3",
         swap(
@@ -336,7 +336,8 @@ def test_another_profile_is_found() -> None:
     assert list(exported.contradictions(exported.read({"profile": profile_json(faster).encode()}), run))
     shares = re.sub(r'"percentage" : [\d.]+', '"percentage" : 10', profile_json(YOLO), count=1)
     assert any(
-        "% of the time" in what for what in exported.contradictions(exported.read({"profile": shares.encode()}), run)
+        "per cent of the time" in what
+        for what in exported.contradictions(exported.read({"profile": shares.encode()}), run)
     )
 
 
