@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,28 @@ WRONG: dict[str, tuple[str, dict[str, Made | str | bytes], str, str]] = {
         {"lab1_fp32": changed("lab1_fp32", engine_mib=27)},
         "precision",
         "28.3 MB",
+    ),
+    "an engine as large as in FP32": (
+        "lab2",
+        {"lab2_fp16": changed("lab2_fp16", engine_mib=16.4)},
+        "precision",
+        "smaller than that in FP32",
+    ),
+    "one run twice, a digit of a copy's time changed": (
+        "lab2",
+        {
+            "lab2_fp16": write(changed("lab2_fp16", ms=8.36, seed=21)).replace(
+                "D2H Latency: min = 0.01", "D2H Latency: min = 0.00"
+            )
+        },
+        "figures_agree",
+        "one run, twice",
+    ),
+    "no time at all": (
+        "lab3",
+        {"lab3_fp16": re.sub(r"(GPU Compute Time: min = )[\d.]+", r"\g<1>0", write(RIGHT["lab3_fp16"]))},
+        "figures_agree",
+        "no time",
     ),
     "FP16 no faster than FP32": ("lab2", {"lab2_fp16": changed("lab2_fp16", ms=8.3)}, "speedup", "fell back"),
     "one run twice": (
@@ -271,6 +294,16 @@ def test_layers_tell_what_a_loaded_engine_computes_in(submission: Submission) ->
     assert verdicts(submission, "lab2")["precision"] == "passed"
     hand_in(submission, {"lab2_fp16_layers.json": layers_json(["a", "b", "c"], tactic, detailed=False)})
     assert "detailed" in verdicts(submission, "lab2")["precision"]
+
+
+def test_what_the_command_exported_is_read_under_its_own_name(submission: Submission) -> None:
+    made = changed(
+        "lab2_fp16", command=RIGHT["lab2_fp16"].command + " --exportTimes=out/mine.json --exportLayerInfo=../x.json"
+    )
+    hand_in(submission, {**RIGHT, "lab2_fp16": made, "mine.json": times_json(made)})
+    assert verdicts(submission, "lab2")["figures_agree"] == "passed"
+    hand_in(submission, {"mine.json": times_json(changed("lab2_fp16", seed=77))})
+    assert "by the times" in verdicts(submission, "lab2")["figures_agree"]
 
 
 def test_a_log_that_was_cut_off_is_not_graded(submission: Submission) -> None:
