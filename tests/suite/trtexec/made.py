@@ -44,15 +44,15 @@ class Queries:
 
     @property
     def compute(self) -> np.ndarray[Any, Any]:
-        return self.end - self.start
+        return np.asarray(self.end - self.start)
 
     @property
     def enqueue(self) -> np.ndarray[Any, Any]:
-        return self.enq_end - self.enq_start
+        return np.asarray(self.enq_end - self.enq_start)
 
     @property
     def latency(self) -> np.ndarray[Any, Any]:
-        return self.up + self.compute + self.down
+        return np.asarray(self.up + self.compute + self.down)
 
 
 @dataclasses.dataclass(frozen=True)
