@@ -11,6 +11,7 @@ from tests.suite.trtexec.made import Made, profile_json, times_json, write
 from trtverify.fixtures.trtexec import judged, log, table
 from trtverify.fixtures.trtexec.command import Command, Version, flags
 from trtverify.fixtures.trtexec.remarks import NANO, Setting, remarks
+from trtverify.fixtures.words.terms import Precision
 
 V86, V103, V1016, V11 = Version(8, 6, 1), Version(10, 3), Version(10, 16, 1), Version(11, 1)
 OLD = (V86, V103, V1016)
@@ -162,6 +163,13 @@ def test_the_table_and_what_is_expected(tmp_path: Path, capsys: pytest.CaptureFi
     assert "1.89× / TF32" in rows[2]
     assert "as expected, 1.50–2.50×" in said
     assert "--noTF32" in said
+
+
+def test_a_name_that_says_two_precisions_says_none() -> None:
+    assert table.named("yolov8n_FP16.log") is Precision.FP16
+    assert table.named("lab2_tf32.log") is Precision.TF32
+    assert table.named("fp16_against_fp32.log") is None
+    assert table.named("run.log") is None
 
 
 def test_in_chinese_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
