@@ -16,7 +16,7 @@ from trtverify.fixtures.evidence import challenge
 from trtverify.fixtures.graphs.contents import Graph, Port
 from trtverify.fixtures.submitted.near import near
 from trtverify.fixtures.submitted.submission import Submission
-from trtverify.fixtures.trtexec import judged
+from trtverify.fixtures.trtexec import compared, judged
 from trtverify.fixtures.trtexec.handed_in import NAMES, HandedIn, baselines, everything, handed_in
 from trtverify.fixtures.words.messages import _
 from trtverify.fixtures.words.terms import Layer, Precision
@@ -92,14 +92,14 @@ def test_reported_run_is_of_this_work(lab: str, submission: Submission) -> None:
                 look=_("run trtexec on the model that you hand in, and save that log"),
             )
     readings = [one.reading for one in whole(submission, lab)]
-    apart = next(judged.differing(readings), None)
+    apart = next(compared.differing(readings), None)
     if apart is not None:
         fail(
             expected=_("logs of one device, with one TensorRT"),
             found=apart,
             look=_("run all of a lab's on your own device; two devices cannot be compared"),
         )
-    homes = judged.homes(readings)
+    homes = compared.homes(readings)
     if len(homes) > 1:
         inconclusive(
             _("these logs are of the folders of {names}: whose are they?").format(names=", ".join(sorted(homes)))
@@ -116,7 +116,7 @@ def test_reported_figures_agree(lab: str, submission: Submission) -> None:
     others = list(everything(submission))
     problems += [
         _("{first} and {second} hold the same figures: one run, twice").format(first=first.name, second=second.name)
-        for first, second in judged.alike(others)
+        for first, second in compared.alike(others)
         if {first.name, second.name} & {reading.name for reading in mine}
     ]
     if problems:
@@ -135,7 +135,7 @@ def test_reported_precision(lab: str, submission: Submission) -> None:
     for one in whole(submission, lab):
         found = judged.sold(one.reading, one.named.precision)
         if found is None and one.named.precision in (Precision.FP16, Precision.INT8):
-            larger = (judged.as_large(one.reading, base.reading) for base in baselines(submission, lab))
+            larger = (compared.as_large(one.reading, base.reading) for base in baselines(submission, lab))
             found = next((finding for finding in larger if finding is not None), None)
         if isinstance(found, Finding):
             fail(expected=found.expected, found=found.found, look=found.look)
@@ -164,10 +164,10 @@ def test_reported_speedup(lab: str, submission: Submission) -> None:
         pair = {"fast": one.named.file, "slow": base.named.file}
         if any(next(judged.contradictions(log.reading), None) for log in (base, one)):
             not_gradable(Cause.EARLIER_FAILURE, _("{fast} or {slow} contradicts itself").format(**pair))
-        if (why := judged.incomparable(base.reading, one.reading)) is not None:
+        if (why := compared.incomparable(base.reading, one.reading)) is not None:
             unknown.append(_("{fast} and {slow} are not compared: {why}").format(**pair, why=why))
             continue
-        ratio, band, verdict = judged.speedup(base.reading, one.reading)
+        ratio, band, verdict = compared.speedup(base.reading, one.reading)
         measured = _("{fast} is {ratio} as fast as {slow}").format(**pair, ratio=ratio)
         if band is None:
             unknown.append(measured)
@@ -198,7 +198,7 @@ def test_reported_speedup(lab: str, submission: Submission) -> None:
 def compared_with(one: HandedIn, slow: Sequence[HandedIn]) -> HandedIn:
     """Of what a log may be compared with, the first for which a range is known, else the first."""
     for base in slow:
-        if judged.incomparable(base.reading, one.reading) is None and judged.speedup(base.reading, one.reading)[1]:
+        if compared.incomparable(base.reading, one.reading) is None and compared.speedup(base.reading, one.reading)[1]:
             return base
     return slow[0]
 

@@ -21,7 +21,8 @@ from tests.suite.fuzz.mutations import Bytes, as_json, changed, changed_json, re
 from tests.suite.sample_evidence import fitted, pack, sound
 from tests.suite.sample_run import sample
 from tests.suite.trtexec.forms import FORMS
-from tests.suite.trtexec.made import Made, profile_json, times_json, write
+from tests.suite.trtexec.made import Made, write
+from tests.suite.trtexec.made_files import profile_json, times_json
 
 MANIFEST_OF = b"any model"
 CACHE = b"TRT-100300-EntropyCalibration2\ninput: 3c010a14\n"

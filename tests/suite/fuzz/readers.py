@@ -33,7 +33,7 @@ from trtverify.fixtures.submitted import calibration_cache, curves, strict_json
 from trtverify.fixtures.submitted.arrays import read_npz
 from trtverify.fixtures.submitted.calibration import read_set
 from trtverify.fixtures.submitted.submission import Submission
-from trtverify.fixtures.trtexec import exported, judged, table
+from trtverify.fixtures.trtexec import compared, exported, judged, table
 from trtverify.fixtures.trtexec import log as trtexec_log
 from trtverify.fixtures.words.terms import CalibrationData, Precision
 from trtverify.grading.taking import unpack
@@ -226,8 +226,8 @@ def _read_log(data: bytes, folder: Path) -> None:
     for precision in Precision:
         judged.sold(found, precision)
     assert all(str(remark) for remark in judged.said_of(found))
-    if found.median and judged.incomparable(found, found) is None:
-        judged.speedup(found, found)
+    if found.median and compared.incomparable(found, found) is None:
+        compared.speedup(found, found)
     assert table.table([found])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trtverify.fixtures.trtexec import chapter3
+from docs import chapter3
 from trtverify.fixtures.trtexec.command import Command, Version
 from trtverify.fixtures.trtexec.remarks import remarks
 from trtverify.fixtures.words import messages
@@ -17,7 +17,7 @@ LINES = chapter3.lines()
 
 @pytest.mark.parametrize(("language", "name"), chapter3.PAGES.items())
 def test_the_page_is_up_to_date(language: str, name: str) -> None:
-    """Else: `python -m trtverify.fixtures.trtexec.chapter3 docs`."""
+    """Else: `python docs/chapter3.py`."""
     messages.use_language(language)
     try:
         assert (DOCS / name).read_text(encoding="utf-8") == chapter3.page()

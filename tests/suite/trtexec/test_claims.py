@@ -12,7 +12,8 @@ import pytest
 
 from tests import test_trtexec_logs as claims
 from tests.suite import tiny
-from tests.suite.trtexec.made import Made, layers_json, times_json, write
+from tests.suite.trtexec.made import Made, write
+from tests.suite.trtexec.made_files import layers_json, times_json
 from trtverify.fixtures.networks.reference import LabOptions, Reference
 from trtverify.fixtures.submitted.submission import Submission
 from trtverify.fixtures.words.verdict import FindingError

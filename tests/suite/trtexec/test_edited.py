@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.suite.trtexec.made import Made, g, profile_json, times_json, write
+from tests.suite.trtexec.made import Made, g, write
+from tests.suite.trtexec.made_files import profile_json, times_json
 from trtverify.fixtures.trtexec import exported, judged, log
 
 YOLO = Made(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.suite.trtexec.made import Made, profile_json, times_json, write
+from tests.suite.trtexec.made import Made, write
+from tests.suite.trtexec.made_files import profile_json, times_json
 from trtverify.fixtures.trtexec import judged, log, table
 from trtverify.fixtures.trtexec.command import Command, Version, flags
 from trtverify.fixtures.trtexec.remarks import NANO, Setting, remarks
