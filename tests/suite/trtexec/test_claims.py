@@ -315,6 +315,13 @@ def test_a_log_that_was_cut_off_is_not_graded(submission: Submission) -> None:
     assert "cut off" in found["run_ended_well"]
 
 
+def test_an_old_log_is_not_graded(submission: Submission) -> None:
+    hand_in(submission, {"lab1_fp32": write(RIGHT["lab1_fp32"]).replace("v100300", "v7103").replace("10.3.0", "7.1.3")})
+    found = verdicts(submission, "lab1")
+    assert failed(found) == set()
+    assert "before 8.0" in found["figures_agree"]
+
+
 def test_profiling_alone_is_not_graded_and_says_why(submission: Submission) -> None:
     hand_in(
         submission,
