@@ -10,6 +10,7 @@ _COMMANDS = {
     "doctor": "report.doctor",
     "report": "report.html",
     "sensitivity": "quantization.sensitivity",
+    "trtexec": "trtexec.table",
     "grading": "grading.commands",
 }
 

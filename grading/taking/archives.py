@@ -31,7 +31,7 @@ _HERE = Path(__file__).resolve().parent
 # Folders that mean something in a submission. Any other folder that stands alone at the top is packaging.
 _OWN = frozenset({"lab1", "lab2", "lab3", "lab4", "lab5", "labs", "calibration_data"})
 # What the tests look at: a folder that holds one of these is a submission itself, whatever else lies in it.
-_WORK = (".onnx", ".npy", ".npz", ".json", ".cache", ".py")
+_WORK = (".onnx", ".npy", ".npz", ".json", ".cache", ".py", ".log")
 _EVIDENCE: Final = "evidence.zip"
 _EVIDENCE_BYTES: Final = 64 * MIB  # no evidence is read that is larger
 _CLONED: Final = "submission"  # where the template of a GitHub Classroom has the work

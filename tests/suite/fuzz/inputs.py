@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
+import json
 import struct
 import tarfile
 import zipfile
@@ -18,6 +20,9 @@ from tests.suite.fuzz import models
 from tests.suite.fuzz.mutations import Bytes, as_json, changed, changed_json, rewritten, spoilt
 from tests.suite.sample_evidence import fitted, pack, sound
 from tests.suite.sample_run import sample
+from tests.suite.trtexec.forms import FORMS
+from tests.suite.trtexec.made import Made, write
+from tests.suite.trtexec.made_files import profile_json, times_json
 
 MANIFEST_OF = b"any model"
 CACHE = b"TRT-100300-EntropyCalibration2\ninput: 3c010a14\n"
@@ -200,6 +205,62 @@ def sidecars() -> Bytes:
 def onnx() -> Bytes:
     """Models with fields rewritten, and with bytes spoilt."""
     return rewritten(models.parsed, *models.seeds()) | spoilt(*models.seeds())
+
+
+_ECHOES = (
+    b"[I] GPU Compute Time: min = 1e-45 ms, max = 9e38 ms, mean = 0 ms, median = 1 ms, percentile(99%) = 1e999 ms\n",
+    b"[I] Timing trace has 99999999999999999999 queries over 0 s\n",
+    b"[I] Throughput: 0 qps\n[I] Total Host Walltime: 0 s\n[I] Total GPU Compute Time: 1e300 s\n",
+    b"[I] === Profile (0 iterations ) ===\n[I]  0.00  0.0000  0.0000  0.0  a\n[I]  0.00  0.0  0.0  100.0  Total\n",
+    b"[99/99/9999-99:99:99] [I] Starting inference\n",
+    b"&&&& RUNNING TensorRT.trtexec [TensorRT v0000] # '\n",
+    b"&&&& PASSED TensorRT.trtexec [TensorRT v999999] # trtexec --duration=nan --avgRuns=1e999 --infStreams=-1\n",
+    b"[I] Created input binding for x with dimensions xx99999999999999999999x\n",
+    b"[I] SMs: 8\n[I] Device Global Memory: 1e9 MiB\n[I] Selected Device: Orin\n",
+)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> bytes:
+    """Logs of trtexec as terminals leave them, with lines doubled, moved, left out, or put in that mean harm."""
+    text = draw(st.sampled_from(_logs()))
+    rows = text.splitlines(keepends=True)
+    for _time in range(draw(st.integers(0, 6))):
+        at, kind = draw(st.integers(0, len(rows))), draw(st.integers(0, 3))
+        if kind == 0:
+            del rows[at : at + draw(st.sampled_from([1, 1, 5, 60]))]
+        elif kind == 1:
+            rows[at:at] = rows[at : at + 3]
+        elif kind == 2:
+            rows.insert(at, draw(st.sampled_from(_ECHOES)).decode())
+        elif rows:
+            row = rows[at % len(rows)]
+            digit = draw(st.sampled_from(["9", "-", "e", ".", "nan", "", "x"]))
+            rows[at % len(rows)] = row.replace(draw(st.sampled_from(list("0123456789="))), digit, 2)
+    return FORMS[draw(st.sampled_from(sorted(FORMS)))]("".join(rows))
+
+
+@functools.lru_cache(maxsize=1)
+def _logs() -> tuple[str, ...]:
+    command = "trtexec --onnx=resnet50.onnx --fp16 --dumpProfile --separateProfileRun --avgRuns=50"
+    made = [write(Made(command, version, ms=9.0)) for version in ("8.2.1", "8.5.3", "10.3.0", "11.1.0")]
+    return (*made, made[0] + made[2], write(Made(command, "11.1.0", errors=("Unknown option: --fp16 ",))))
+
+
+def trtexec_logs() -> Bytes:
+    """Logs, spoilt logs, and what is none."""
+    return logs() | spoilt(*(text.encode() for text in _logs())) | st.binary(max_size=400)
+
+
+def trtexec_log() -> str:
+    """A sound one."""
+    return _logs()[2]
+
+
+def trtexec_exports() -> Bytes:
+    """Times of queries, which profiles and layers are like."""
+    made = Made("trtexec --onnx=resnet50.onnx --duration=0 --iterations=3", ms=9.0)
+    return changed_json(json.loads(times_json(made)), json.loads(profile_json(made)))
 
 
 def documents() -> Bytes:

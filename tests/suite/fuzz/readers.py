@@ -33,6 +33,8 @@ from trtverify.fixtures.submitted import calibration_cache, curves, strict_json
 from trtverify.fixtures.submitted.arrays import read_npz
 from trtverify.fixtures.submitted.calibration import read_set
 from trtverify.fixtures.submitted.submission import Submission
+from trtverify.fixtures.trtexec import compared, exported, judged, table
+from trtverify.fixtures.trtexec import log as trtexec_log
 from trtverify.fixtures.words.terms import CalibrationData, Precision
 from trtverify.grading.taking import unpack
 
@@ -215,6 +217,34 @@ def _read_sidecar(data: bytes, folder: Path) -> None:
     of_cache(cache, model, CalibrationData("input", (), "1" * 64))
 
 
+def _read_log(data: bytes, folder: Path) -> None:
+    """All that is asked of a log, and what is said of it to people."""
+    found = judged.reading(trtexec_log.read(data, "lab1_fp32.log"))
+    judged.unfinished(found)
+    for problem in judged.contradictions(found):
+        assert problem
+    for precision in Precision:
+        judged.sold(found, precision)
+    assert all(str(remark) for remark in judged.said_of(found))
+    if found.median and compared.incomparable(found, found) is None:
+        compared.speedup(found, found)
+    assert table.table([found])
+
+
+def _read_exports(data: bytes, folder: Path) -> None:
+    run = trtexec_log.read(inputs.trtexec_log().encode(), "x").run
+    found, refused = {}, []
+    for kind in exported.KINDS:
+        try:
+            found[kind] = exported.read({kind: data})
+        except ValueError as error:
+            refused.append(error)
+    for one in found.values():
+        list(exported.contradictions(one, run))
+    if not found:
+        raise refused[0]
+
+
 def readers(folder: Path) -> dict[str, Reader]:
     """Every reader by name; `folder` is where inputs are made."""
     found = (
@@ -231,5 +261,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         Reader("cache", inputs.cache, _read_cache),
         Reader("sidecar", inputs.sidecars, _read_sidecar),
         Reader("run", inputs.runs, _of_json(saved.parse)),
+        Reader("log", inputs.trtexec_logs, _read_log),
+        Reader("exports", inputs.trtexec_exports, _read_exports),
     )
     return {reader.name: reader for reader in found}
