@@ -17,7 +17,7 @@ from tests.suite.answers.right_networks import Rewritten
 from tests.suite.answers.wrong_networks import Altered
 from trtverify.fixtures.answers.fault import Fault, locate
 from trtverify.fixtures.answers.function import Compared, candidates, compare, probes
-from trtverify.fixtures.answers.training import LEAST_TRACE, trace
+from trtverify.fixtures.answers.training import LEAST_TRACE, as_drawn, trace
 from trtverify.fixtures.computed.plain import plain
 from trtverify.fixtures.networks import imagenet
 from trtverify.fixtures.networks.datasets import find_photos
@@ -129,6 +129,25 @@ def test_a_trace_of_training_is_seen_and_none_is_invented(labs: Callable[[str], 
     assert trace(drawn) < LEAST_TRACE / 2
     assert trace([drawn[0] + 0.2 * np.roll(drawn[0], 1, axis=-1)]) > LEAST_TRACE
     assert trace([drawn[0] * rng.uniform(0.8, 1.2, (1, 32, 1, 1))]) > LEAST_TRACE
+
+
+def test_a_large_stage_as_it_was_drawn_among_trained_ones_is_named() -> None:
+    rng = np.random.default_rng(0)
+
+    def network(**trained: float) -> dict[str, np.ndarray[Any, Any]]:
+        widths = {"layer1": 32, "layer2": 64, "layer3": 128, "layer4": 256}
+        drawn = {name: rng.normal(size=(width, width, 3, 3)).astype(np.float32) for name, width in widths.items()}
+        some = {f"{name}.0.conv1": w + trained[name] * np.roll(w, 1, axis=-1) for name, w in drawn.items()}
+        return {**some, "fc": rng.normal(size=(10, 256)).astype(np.float32)}
+
+    plainly = dict.fromkeys(("layer1", "layer2", "layer3", "layer4"), 1.0)
+    assert as_drawn(network(**plainly)) == ()
+    for fresh in (("layer4",), ("layer3",), ("layer3", "layer4")):
+        assert as_drawn(network(**{**plainly, **dict.fromkeys(fresh, 0.0)})) == fresh
+    assert as_drawn(network(**{**plainly, "layer1": 0.0})) == ()  # too small to tell by
+    assert as_drawn(network(**dict.fromkeys(plainly, 0.02))) == ()  # a very short training
+    assert as_drawn(network(**{**dict.fromkeys(plainly, 0.02), "layer4": 1.0})) == ()
+    assert as_drawn(network(**dict.fromkeys(plainly, 0.0))) == ()
 
 
 def test_photographs_carry_their_class_in_their_name_or_folder() -> None:

@@ -118,9 +118,12 @@ def test_weights_as_they_were_drawn_are_not_pretrained(
 ) -> None:
     with pytest.raises(pytest.fail.Exception, match="as an initializer draws them"):
         ask(submitted(folder), pictures)
-    for said in ("untrained", "trained"):
-        with pytest.raises(pytest.skip.Exception, match="no manifest calls these weights pretrained"):
-            ask(submitted(folder, said), pictures)
+    with pytest.raises(pytest.skip.Exception, match="no manifest calls these weights trained"):
+        ask(submitted(folder, "untrained"), pictures)
+    with pytest.raises(pytest.skip.Exception, match="a very short one leaves no trace"):
+        ask(submitted(folder, "trained"), pictures)
+    changed(folder / MODEL.file, seem_trained)
+    ask(submitted(folder, "trained"), pictures)
 
 
 def test_photographs_that_carry_their_class_are_known(folder: Path, pictures: Photos, ask: Callable[..., None]) -> None:

@@ -93,6 +93,35 @@ def never_trained(folder: Path) -> None:
     edit(folder / QAT, change)
 
 
+def not_fine_tuned(folder: Path) -> None:
+    """Lab 5: the QAT network's own weights, in FP32, as its parent's."""
+    quantized = onnx.load(folder / QAT)
+    constants, made = constants_of(quantized), {o: n for n in quantized.graph.node for o in n.output}
+    theirs = [node for node in quantized.graph.node if node.op_type in ("Conv", "Gemm")]
+
+    def change(model: Any) -> None:
+        own = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+        for one, other in zip(own, theirs, strict=True):
+            weight = constants[made[made[other.input[1]].input[0]].input[0]]
+            set_constants(model, {one.input[1]: weight, one.input[2]: constants[other.input[2]]})
+
+    edit(folder / "resnet18_cifar10.onnx", change)
+
+
+def four_bits(folder: Path) -> None:
+    """Lab 5: weights rounded to four bits before they are quantized to eight."""
+
+    def change(model: Any) -> None:
+        constants = constants_of(model)
+        quantizers = [n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in constants]
+        for node in quantizers:
+            value, scale = constants[node.input[0]], constants[node.input[1]]
+            unit = scale.reshape(-1, *[1] * (value.ndim - 1)) * 127 / 7
+            set_constants(model, {node.input[0]: np.rint(value / unit) * unit})
+
+    edit(folder / QAT, change)
+
+
 def shift_labels(folder: Path) -> None:
     """Lab 5: every class under its neighbour's number, as a folder of classes in another order gives."""
 
@@ -175,6 +204,17 @@ WRONG = (
         "weights only", "lab5", ("lab5",), weights_only, frozenset({"test_every_convolution_is_quantized"}), "without"
     ),
     Wrong("never trained", "lab5", ("lab5",), never_trained, frozenset({"test_accuracy"}), "70%", few_images),
+    Wrong(
+        "not fine-tuned",
+        "lab5",
+        ("lab5",),
+        not_fine_tuned,
+        frozenset({"test_weights_differ_from_the_parents"}),
+        "in every layer",
+    ),
+    Wrong(
+        "four bits", "lab5", ("lab5",), four_bits, frozenset({"test_scales_were_calibrated"}), "with gaps between them"
+    ),
     Wrong("labels shifted by one", "lab5", ("lab5",), shift_labels, frozenset({"test_accuracy"}), "70%", few_images),
     Wrong("a memorised sample", "lab5", ("lab5",), memorise, frozenset({"test_accuracy"}), "70%", few_images),
 )

@@ -40,6 +40,28 @@ def poison_weights(folder: Path) -> None:
     edit(folder / "resnet50.onnx", change)
 
 
+def copy_a_layer(folder: Path) -> None:
+    """Lab 3: one block's first convolution over the next one's."""
+
+    def change(model: Any) -> None:
+        weights = [t for t in model.graph.initializer if tuple(t.dims) == (384, 64, 1, 1)]
+        set_constants(model, {weights[1].name: numpy_helper.to_array(weights[0]) * np.float32(1.5)})
+
+    edit(folder / "mobilenet_v2.onnx", change)
+
+
+def round_to_four_bits(folder: Path) -> None:
+    """Lab 3: float weights of fifteen levels."""
+
+    def change(model: Any) -> None:
+        for tensor in [t for t in model.graph.initializer if len(t.dims) == 4]:
+            value = numpy_helper.to_array(tensor)
+            unit = np.abs(value).max(axis=(1, 2, 3), keepdims=True) / 7
+            set_constants(model, {tensor.name: np.rint(value / unit) * unit})
+
+    edit(folder / "mobilenet_v2.onnx", change)
+
+
 def hand_in_mobilenet(folder: Path) -> None:
     """Lab 1: another network under ResNet-50's name."""
     (folder / "mobilenet_v2.onnx").replace(folder / "resnet50.onnx")
@@ -126,6 +148,8 @@ WRONG = (
         "spread",
     ),
     Wrong("NaN weights", "lab1", ("lab1",), poison_weights, frozenset({"test_weights_are_sound"}), "NaN"),
+    Wrong("a layer copied", "lab3", ("lab3",), copy_a_layer, frozenset({"test_weights_are_sound"}), "the same in"),
+    Wrong("four bits", "lab3", ("lab3",), round_to_four_bits, frozenset({"test_weights_are_sound"}), "15 levels"),
     Wrong("another network", "lab1", ("lab1", "lab3"), hand_in_mobilenet, frozenset({"test_architecture"}), "missing"),
     Wrong("FP32 sold as FP16", "lab2", ("lab2",), sell_fp32_as_fp16, frozenset({"test_fp16_graph_is_fp16"}), "float32"),
     Wrong(
