@@ -104,7 +104,7 @@ def describe(
         "schema": artifact.SCHEMA,
         "model": onnx.name,
         "sha256": artifact.sha256(onnx),
-        "method": "builder" if dla_cores else "table",
+        "method": "builder" if any(node.rule == "builder" for node in placed) else "table",
         "dla_cores": dla_cores,
         "table": {
             "file": placement.TABLE.name,

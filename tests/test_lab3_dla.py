@@ -13,7 +13,7 @@ from trtverify.fixtures.claims.function import FunctionClaims
 from trtverify.fixtures.claims.onnx import OnnxClaims
 from trtverify.fixtures.claims.speedup import SpeedupClaims
 from trtverify.fixtures.claims.steps import built, not_computed
-from trtverify.fixtures.engines import dla
+from trtverify.fixtures.engines import dla, stated
 from trtverify.fixtures.engines.layer_information import Told, names_only, tell
 from trtverify.fixtures.engines.layers import by_node, prove
 from trtverify.fixtures.graphs.onnx_file import load
@@ -93,7 +93,7 @@ class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaim
 
     @pytest.mark.points(2)
     def test_placement_names_every_layer(self, submission: Submission, placement: dla.Placement) -> None:
-        """Each weighted layer of the model is placed once, and nothing that the model does not have."""
+        """Each weighted layer of the model is placed once, and nothing else; what it says of the model is true."""
         graph = read_graph(submission, "lab3", self.model.file)
         laid = dla.over(graph.path, placement)
         missing = [name for name, _shape in graph.weights if name not in laid.devices]
@@ -103,7 +103,7 @@ class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaim
             found=_("{count} missing: {names}").format(count=len(missing), names=", ".join(missing[:3])),
             look=_("analyse the model that you hand in: run lab3_dla_fallback.py again"),
         )
-        wrong = list(dla.contradictions(placement, laid))
+        wrong = [*dla.contradictions(placement, laid), *stated.of_model(placement, graph.path)]
         require(
             not wrong,
             expected=_("a placement of this model's layers, each once"),
@@ -113,9 +113,10 @@ class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaim
 
     @pytest.mark.points(2)
     def test_crossings_add_up(self, submission: Submission, placement: dla.Placement) -> None:
-        """The number of crossings is what the placement itself gives on this graph."""
+        """The crossings, and the loadables where they are told, are what the placement itself gives on this graph."""
         path = read_graph(submission, "lab3", self.model.file).path
-        counted = dla.crossings(path, dla.over(path, placement).devices)
+        laid = dla.over(path, placement)
+        counted = dla.crossings(path, laid.devices)
         require(
             placement.crossings in counted,
             expected=_("{count} tensors that cross between DLA and GPU").format(
@@ -124,6 +125,13 @@ class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaim
             found=str(placement.crossings),
             look=_("count each tensor once that a layer on one device writes and a layer on the other reads"),
         )
+        wrong = list(stated.of_crossings(placement, path, laid))
+        require(
+            not wrong,
+            expected=_("crossings and loadables that the placement gives"),
+            found="; ".join(wrong),
+            look=_("labs/dla_support.toml defines what a loadable is; leave out what you did not count"),
+        )
 
     @pytest.mark.points(4)
     def test_placement_follows_the_table(self, submission: Submission, placement: dla.Placement) -> None:
@@ -131,6 +139,7 @@ class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaim
 
         A builder may leave on the GPU what the table lets a DLA take, and know layers of later versions; what the
         hardware cannot do, it does not either. So a tenth of a placement said to be a builder's may be invented.
+        What is said of the table and of the method must hold too; the reasons given are not judged.
         """
         graph = read_graph(submission, "lab3", self.model.file)
         try:
@@ -155,10 +164,17 @@ class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaim
             found=", ".join(f"{name}: {laid.devices.get(name, '–')}" for name in differ[:3]),
             look=_("labs/dla_support.toml gives the rule for each operator, with its source"),
         )
+        wrong = [*stated.of_table(placement), *stated.of_method(placement)]
+        require(
+            not wrong,
+            expected=_("a true account of the table and the method that placed the layers"),
+            found="; ".join(wrong),
+            look=_("run lab3_dla_fallback.py, which writes it"),
+        )
 
     @pytest.mark.points(3)
     def test_layer_information_is_fp16(self, submission: Submission, layer_info: tuple[Layer, ...]) -> None:
-        """The convolutions in the submitted layer_info.json compute in FP16, by their kernels' names."""
+        """The convolutions in the submitted layer_info.json compute in FP16, by their kernels' names and operands."""
         if names_only(layer_info):
             not_gradable(Cause.NOT_SUBMITTED, _("layer_info.json holds names only; {look}").format(look=DETAILED))
         found = told(submission, layer_info)
@@ -170,22 +186,36 @@ class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaim
                     "layer_info.json tells the kernels of {count} convolutions only, and formats prove nothing; {look}"
                 ).format(count=found.by_kernel, look=DETAILED),
             )
+        told_as = str(proof)
+        if found.belied:
+            told_as += "; " + _(
+                "{count} whose kernel's name tells a narrower type than their input and weights have: {names}"
+            ).format(count=len(found.belied), names=", ".join(found.belied[:3]))
         require(
             found.share(Precision.FP16) >= LEAST_IN_FP16,
             expected=_("at least {least:.0%} of convolutions in FP16").format(least=LEAST_IN_FP16),
-            found=str(proof),
+            found=told_as,
             look=_("build with --fp16, and export the layers of that engine"),
         )
 
     @pytest.mark.points(2)
     def test_layer_information_is_this_models(self, submission: Submission, layer_info: tuple[Layer, ...]) -> None:
-        """The layers carry the names of the submitted model's convolutions, of all of them."""
-        missing = told(submission, layer_info).missing
+        """The layers carry the names of the submitted model's convolutions, of all of them, and are listed once."""
+        found = told(submission, layer_info)
+        missing = found.missing
         require(
             not missing,
             expected=_("layers named after each of the model's convolutions"),
             found=_("{count} in no layer: {names}").format(count=len(missing), names=", ".join(missing[:3])),
             look=_("export the layers of an engine built from the model that you hand in"),
+        )
+        require(
+            not found.repeated,
+            expected=_("each layer of an engine once"),
+            found=_("{count} listed more than once: {names}").format(
+                count=len(found.repeated), names=", ".join(name[:80] for name in found.repeated[:3])
+            ),
+            look=_("hand in layer_info.json as trtexec wrote it"),
         )
 
 

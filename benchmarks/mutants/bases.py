@@ -117,7 +117,7 @@ def place(folder: Path) -> None:
     done = subprocess.run([sys.executable, str(script), str(onnx_path)], capture_output=True, text=True, check=True)
     found: Any = json.loads(done.stdout)
     found["sha256"] = hashlib.sha256(onnx_path.read_bytes()).hexdigest()
-    stale = ("devices", "crossing_tensors")  # of the graph that lay there before
+    stale = ("devices", "crossing_tensors", "loadables", "loadable_layers")  # of the graph that lay there before
     files.edit_json(
         folder / "dla_placement.json",
         lambda document: {**{key: value for key, value in document.items() if key not in stale}, **found},

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from trtverify.fixtures.networks.models import MOBILENET_V2
+
 Array = np.ndarray[Any, Any]
 
 
@@ -55,11 +57,14 @@ def edit_model(path: Path, change: Callable[[Any], Any]) -> None:
 
 
 def sign(path: Path) -> None:
-    """Write a model's hash into its manifest, where it has one."""
-    manifest = path.with_suffix(".manifest.json")
-    if manifest.is_file():
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        edit_json(manifest, lambda document: document.update(sha256=digest))
+    """Write a model's hash into its manifest and, of lab 3's, into its placement, where there are such."""
+    documents = [path.with_suffix(".manifest.json")]
+    if path.name == MOBILENET_V2.file:
+        documents.append(path.with_name("dla_placement.json"))
+    for place in documents:
+        if place.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            edit_json(place, lambda document, digest=digest: document.update(sha256=digest))
 
 
 def edit_array(path: Path, change: Callable[[Array], Array]) -> None:

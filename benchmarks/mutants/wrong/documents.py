@@ -196,9 +196,18 @@ def placement(document: Any) -> Iterator[tuple[str, Edit, str]]:
     yield "of another model's hash", put("sha256", value=DIGEST), "it is of another file"
     yield "of another model", put("model", value="resnet50.onnx"), "it is of another file"
     yield "devices counted falsely", put("devices", value={"DLA": 999, "GPU": 1}), NOT_CLAIMED
-    yield "loadables counted falsely", put("loadables", value=77), NOT_CLAIMED
+    for value in (77, document["loadables"] + 1, -1, "many"):
+        yield f"loadables {value}", put("loadables", value=value), "its own layers make another number of loadables"
+    whole = [[layer["name"] for layer in document["layers"]]]
+    yield "loadables of other layers", put("loadable_layers", value=whole), "its own layers make other loadables"
     yield "crossing tensors that do not cross", put("crossing_tensors", value=["input"]), NOT_CLAIMED
-    yield "of another table", put("table", "sha256", value=DIGEST), NOT_CLAIMED
+    others = [f"/other_{number}" for number in range(document["crossings"])]
+    if others:
+        yield "as many other crossing tensors", put("crossing_tensors", value=others), "other tensors cross"
+    yield "of another table", put("table", "sha256", value=DIGEST), "the course has one table"
+    yield "for another device", put("table", "device", value="DLA of Jetson Xavier, FP16"), "the table is for another"
+    yield "with another limit", put("loadable_limit", value=999), "the table gives another"
+    yield "said to be a builder's", _by_a_builder, "the rule of each layer is the table's"
     yield "no layers", put("layers", value=[]), "every layer with weights is placed"
     yield "layers a number", put("layers", value=100), "it is laid out as no placement is"
     yield "layers by name", _by_name, "it is laid out as no placement is"
@@ -241,6 +250,10 @@ def _method(word: str) -> Edit:
             layer["device"] = "GPU"
 
     return change
+
+
+def _by_a_builder(document: Any) -> None:
+    document.update(method="builder", dla_cores=2)
 
 
 def _by_name(document: Any) -> None:

@@ -140,6 +140,43 @@ def test_reduced_precision_is_told_by_operands() -> None:
     assert one(convolution(I8, I8, "Half")).precision is None, "operands that differ prove nothing"
 
 
+HALF = XMMA.format("f16f16_f16f16_f16")
+
+
+@pytest.mark.parametrize(
+    ("source", "weights", "tactic", "expected"),
+    [
+        (F32, "Float", HALF, Precision.FP32),
+        ("Float", "Float", HALF, Precision.FP32),
+        (F32, "Float", INTERLEAVED, Precision.FP32),
+        (F16, "Half", INTERLEAVED, Precision.FP16),
+        (F16, "Float", INTERLEAVED, Precision.FP32),
+        ("Row major linear BFloat16 format", "BFloat16", INTERLEAVED, None),
+        # One operand may be converted on the way, and types that are not told contradict nothing.
+        (F32, "Half", HALF, Precision.FP16),
+        (F16, "Float", HALF, Precision.FP16),
+        (F32, "Int8", INTERLEAVED, Precision.INT8),
+        ("N/A due to dynamic shapes", "Float", HALF, Precision.FP16),
+        (F32, "", HALF, Precision.FP16),
+        # Narrower operands contradict nothing either, and TF32 kernels take FP32.
+        (F16, "Half", XMMA.format("f32f32_f32f32_f32"), Precision.FP32),
+        (F32, "Float", XMMA.format("f32f32_tf32f32_f32"), Precision.TF32),
+        (I8, "Int8", INTERLEAVED, Precision.INT8),
+    ],
+)
+@pytest.mark.parametrize("target", [F32, F16, I8], ids=["to fp32", "to fp16", "to int8"])
+def test_operands_too_wide_for_the_kernel_that_is_named_decide(
+    source: str, target: str, weights: str, tactic: str, expected: Precision | None
+) -> None:
+    assert one(convolution(source, target, weights, tactic)).precision is expected
+
+
+def test_a_kernel_is_believed_where_no_weight_is_told() -> None:
+    assert one(layer("CaskConvolution", F32, F16, TacticName=HALF)).precision is Precision.FP16
+    product = layer("CaskGemmMatrixMultiply", F32, F16, ParameterType="MatrixMultiply", TacticName=HALF)
+    assert one(product).precision is Precision.FP16
+
+
 def test_an_int8_engine_whose_convolution_is_fp32_says_so() -> None:
     entry = convolution(
         F32, F32, "Float", XMMA.format("f32f32_f32f32_f32"), Name="conv1.weight + QuantizeLinear_7 + Conv_9"

@@ -108,6 +108,21 @@ def miscount_crossings(folder: Path) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
+def state(*keys: str, value: Any) -> Callable[[Path], None]:
+    """Lab 3: one false statement beside a right placement."""
+
+    def change(folder: Path) -> None:
+        path = folder / "dla_placement.json"
+        document = json.loads(path.read_text(encoding="utf-8"))
+        inner = document
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = value
+        path.write_text(json.dumps(document), encoding="utf-8")
+
+    return change
+
+
 def layers(folder: Path, told: str, kernel: str, share: float = 1) -> None:
     """Lab 3: layer information as an engine's of this model, of the first part of its convolutions."""
     model = onnx.load(str(folder / "mobilenet_v2.onnx"))
@@ -120,6 +135,7 @@ def layers(folder: Path, told: str, kernel: str, share: float = 1) -> None:
             "ParameterType": "Convolution",
             "Inputs": [tensor],
             "Outputs": [tensor],
+            "Weights": {"Type": told, "Count": 9},
             "TacticName": f"sm80_xmma_fprop_implicit_gemm_indexed_{kernel}_nhwckrsc_nhwc",
         }
         for name in names[: round(share * len(names))]
@@ -131,6 +147,19 @@ def layers(folder: Path, told: str, kernel: str, share: float = 1) -> None:
 def layers_of_an_fp32_engine(folder: Path) -> None:
     """Built without --fp16."""
     layers(folder, "FP32", "f32f32_f32f32_f32")
+
+
+def layers_of_fp32_with_kernels_of_fp16(folder: Path) -> None:
+    """An FP32 engine's, its kernels renamed."""
+    layers(folder, "Float", "f16f16_f16f16_f16")
+
+
+def layers_twice(folder: Path) -> None:
+    """Every layer listed again."""
+    layers(folder, "FP16", "f16f16_f16f16_f16")
+    path = folder / "layer_info.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**document, "Layers": document["Layers"] * 2}), encoding="utf-8")
 
 
 def layers_left_out(folder: Path) -> None:
@@ -166,6 +195,26 @@ WRONG = (
         layers_of_an_fp32_engine,
         frozenset({"test_layer_information_is_fp16"}),
         "FP16",
+    ),
+    Wrong(
+        "kernels renamed",
+        "lab3",
+        ("lab3",),
+        layers_of_fp32_with_kernels_of_fp16,
+        frozenset({"test_layer_information_is_fp16"}),
+        "narrower type",
+    ),
+    Wrong(
+        "layers twice", "lab3", ("lab3",), layers_twice, frozenset({"test_layer_information_is_this_models"}), "once"
+    ),
+    *(
+        Wrong(name, "lab3", ("lab3",), state(*keys, value=value), frozenset({test}), says)
+        for name, keys, value, test, says in (
+            ("another model's hash", ("sha256",), "0" * 64, "test_placement_names_every_layer", "sha256: 000"),
+            ("loadables invented", ("loadables",), 5, "test_crossings_add_up", "loadables: 5"),
+            ("another table", ("table", "sha256"), "0" * 64, "test_placement_follows_the_table", "table: sha256"),
+            ("another limit", ("loadable_limit",), 999, "test_placement_follows_the_table", "loadable_limit: 999"),
+        )
     ),
 )
 
