@@ -90,18 +90,6 @@ class TestQat(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaims):
     sqnr = {Precision.INT8: 20.0}
     classes = {Precision.INT8: (0.85, 0.99)}
 
-    @pytest.mark.points(2)
-    def test_batch_is_dynamic(self, submission: Submission) -> None:
-        """`--shapes=input:1x3x32x32` can only work on a dynamic batch."""
-        graph = read_graph(submission, "lab5", self.model.file)
-        batch = graph.inputs[0].shape[0]
-        require(
-            not isinstance(batch, int),
-            expected=_("a dynamic batch dimension"),
-            found=str(batch),
-            look=_("pass dynamic_axes={'input': {0: 'batch'}, 'output': {0: 'batch'}} to torch.onnx.export"),
-        )
-
     @pytest.mark.points(3)
     def test_every_convolution_is_quantized(self, submission: Submission) -> None:
         """Input and weight of every convolution pass through Q/DQ, symmetric, as TensorRT needs them."""
