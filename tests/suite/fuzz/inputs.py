@@ -163,7 +163,11 @@ def curves() -> Bytes:
 
 def placement() -> Bytes:
     layers = [{"name": "/a/Conv", "device": "DLA"}, {"name": "/b/Conv", "device": "GPU", "reason": "x"}]
-    return changed_json({"schema": 1, "method": "table", "layers": layers, "crossings": 2})
+    plain: dict[str, object] = {"schema": 1, "method": "table", "layers": layers, "crossings": 2}
+    said = {"sha256": "0" * 64, "model": {"file": "a.onnx"}, "dla_cores": 2, "loadables": 1, "loadable_limit": 16}
+    table = {"sha256": "0" * 64, "device": "Orin", "definitions": {"loadables": "x"}}
+    lists = {"loadable_layers": [["/a/Conv"]], "crossing_tensors": ["t"]}
+    return changed_json(plain, {**plain, **said, **lists, "table": table})
 
 
 def evidence(folder: Path) -> Bytes:

@@ -20,7 +20,7 @@ from tests.suite.fuzz import inputs, models
 from tests.suite.fuzz.mutations import Bytes, spoilt
 from trtverify.fixtures.backends.tensorrt.inspector import parse
 from trtverify.fixtures.claims.onnx import OnnxClaims
-from trtverify.fixtures.engines import dla
+from trtverify.fixtures.engines import dla, stated
 from trtverify.fixtures.engines.layers import prove
 from trtverify.fixtures.evidence.contradictions import against_submission, contradictions
 from trtverify.fixtures.evidence.read import read as read_evidence
@@ -184,6 +184,10 @@ def _placement(document: Mapping[str, Any]) -> None:
         laid = dla.over(path, placement)
         list(dla.contradictions(placement, laid))
         dla.crossings(path, laid.devices)
+        list(stated.of_model(placement, path))
+        list(stated.of_table(placement))
+        list(stated.of_method(placement))
+        list(stated.of_crossings(placement, path, laid))
 
 
 def _read_evidence(data: bytes, folder: Path) -> None:
