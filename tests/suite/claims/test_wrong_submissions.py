@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from tests.suite.spoil import Wrong, edit, must_fail
+from tests.suite.spoil import Wrong, edit, must_fail, set_constants
 
 
 def shift_classes(folder: Path) -> None:
