@@ -28,5 +28,5 @@ def test_encodings(content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [TEXT.encode("big5"), codecs.BOM_UTF16_LE + b"{\x00}", TEXT.encode("utf-16-le")])
 def test_others_are_told(content: bytes) -> None:
-    with pytest.raises(ValueError, match="UTF-8|Expecting|JSON"):
+    with pytest.raises(ValueError, match=r"UTF-8|Expecting|JSON"):
         parse_json(content)
