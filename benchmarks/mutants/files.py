@@ -61,10 +61,8 @@ def sign(path: Path) -> None:
     documents = [path.with_suffix(".manifest.json")]
     if path.name == MOBILENET_V2.file:
         documents.append(path.with_name("dla_placement.json"))
-    for place in documents:
-        if place.is_file():
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            edit_json(place, lambda document, digest=digest: document.update(sha256=digest))
+    for place in filter(Path.is_file, documents):
+        edit_json(place, lambda document: document.update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
 
 
 def edit_array(path: Path, change: Callable[[Array], Array]) -> None:

@@ -109,7 +109,7 @@ def test_what_the_hardware_cannot_do_no_builder_did(model: Path) -> None:
 
 
 TABLE = stated.TABLE.read_bytes().replace(b"\r\n", b"\n")
-DEFINED = {"definitions": {"loadables": stated.tomllib.loads(TABLE.decode())["definitions"]["loadables"]}}
+DEFINED = {"definitions": {"loadables": stated.known_table()["definitions"]["loadables"]}}
 GROUP = ["/a/Conv", "/a/Relu", "/b/Conv", "/c/Conv"]
 
 
@@ -282,7 +282,7 @@ def test_layers_listed_again_are_told() -> None:
 
 def test_kernels_that_their_operands_belie() -> None:
     single = {"Name": "t", "Dimensions": [1, 4, 8, 8], "Format/Datatype": "Row major linear FP32"}
-    wide = {"Inputs": [single], "Weights": {"Type": "Float", "Count": 16}}
+    wide: dict[str, Any] = {"Inputs": [single], "Weights": {"Type": "Float", "Count": 16}}
     found = told(entry("/a/Conv", **wide), *(entry(name) for name in CONVS[1:]))
     assert (found.belied, found.share(Precision.FP16)) == (("/a/Conv",), pytest.approx(2 / 3))
     assert told(*(entry(name, SINGLE, **wide) for name in CONVS)).belied == ()
