@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
-from .sandbox.untrusted_text import escaped
+from .sandbox.untrusted_text import one_line
 from .store import Store, StoreError, Student
 from .taking import codes, layouts, roster
 from .taking.layouts import LayoutError
@@ -96,7 +96,7 @@ def listed(
 
 
 def _shown(source: Path) -> str:
-    return escaped(os.fsencode(source.name))
+    return one_line(os.fsencode(source.name))
 
 
 def _once(whose: dict[str, Person]) -> None:

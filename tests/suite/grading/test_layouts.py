@@ -76,7 +76,7 @@ def test_gradescopes_export(tmp_path: Path) -> None:
     assert found[0].submitted == datetime.datetime(2026, 12, 1, 12, tzinfo=datetime.timezone.utc).timestamp()
     assert found[1].submitted == datetime.datetime(2026, 12, 2, 12, tzinfo=datetime.timezone.utc).timestamp()
     assert found[0].keys == ("0071", "ann@example.com", "Ann Lee")
-    assert ignored == ["notes.rar", "submission_9"]
+    assert ignored == ["notes.rar (a kind of archive that is not read)", "submission_9 (no submission's folder)"]
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "\x00", "[" * 100_000])
@@ -101,7 +101,7 @@ def test_moodles_folders(tmp_path: Path) -> None:
         "Ann Lee_3002": ("3002", "Ann Lee"),
         "林怡君": ("3003", "林怡君"),
     }
-    assert ignored == ["林怡君_3003_assignsubmission_onlinetext_"]
+    assert ignored == ["林怡君_3003_assignsubmission_onlinetext_ (no submission's folder)"]
 
 
 def test_canvas_files(tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ def test_results_and_litter_are_nobodys_in_any_layout(tmp_path: Path) -> None:
     (folder / "submission_metadata.yml").write_text(YAML)
     (folder / "eve").symlink_to("/")
     found, ignored = layouts.listed(folder, folder / "results")
-    assert ([entry.student for entry in found], ignored) == (["Ann Lee"], [".env", "eve"])
+    assert ([entry.student for entry in found], ignored) == (["Ann Lee"], [".env (hidden)", "eve (a link)"])
     (folder / "submission_metadata.yml").unlink()
     found, ignored = layouts.listed(folder, folder / "results")
-    assert ([entry.student for entry in found], ignored) == (["eve", "submission_1001"], [".env"])
+    assert ([entry.student for entry in found], ignored) == (["eve", "submission_1001"], [".env (hidden)"])
 
 
 def test_files_of_canvas_that_went_away_are_no_empty_submission(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_an_unusable_submission_fails_and_says_why(a_class: Class) -> None:
     assert set(found) == {"ann", "eve", "mal"}
     assert found["ann"] == ALL_PASSED
     assert set(found["eve"].values()) == set(found["mal"].values()) == {"failed"}
-    assert "no readable zip or tar" in a_class("show", "eve").stdout
+    assert "it is no zip or tar archive" in a_class("show", "eve").stdout
 
 
 def test_two_submissions_of_one_student_are_refused(a_class: Class) -> None:
