@@ -19,7 +19,7 @@ from . import exports, grade, pool, rubric
 from .asked import values
 from .sandbox import control_groups, selftest
 from .sandbox.launch import SandboxUnavailableError
-from .sandbox.untrusted_text import escaped
+from .sandbox.untrusted_text import one_line
 from .session import Session, Settings, kept_settings, missing
 from .store import PENDING, Store, StoreError
 from .suite import LABS, REPOSITORY, SuiteError
@@ -67,7 +67,7 @@ def _told(options: argparse.Namespace, before: Settings | None) -> Settings:
         given = getattr(options, name)
         return None if given is None else str(given.resolve())
 
-    start = before or Settings("", str(REPOSITORY), LABS, _own_rubric(str(REPOSITORY)))
+    start = before or Settings("", str(REPOSITORY), LABS, rubric.own(str(REPOSITORY)))
     settings = Settings(
         submissions=str(options.submissions.resolve()),
         suite=path("suite") or start.suite,
@@ -86,8 +86,10 @@ def _told(options: argparse.Namespace, before: Settings | None) -> Settings:
         roster=path("roster") or start.roster,
         challenge=path("challenge") or start.challenge,
     )
-    if options.rubric is None and start.rubric == _own_rubric(start.suite):
-        settings = dataclasses.replace(settings, rubric=_own_rubric(settings.suite))
+    own = rubric.own(settings.suite)
+    if options.rubric is None and start.rubric == rubric.own(start.suite):  # it goes where the tests go
+        settings = dataclasses.replace(settings, rubric=own)
+    settings = dataclasses.replace(settings, shipped=own if settings.rubric and settings.rubric != own else "")
     if options.gradescope is not None:
         settings = _as_gradescope(settings, options)
     if before is not None:
@@ -97,12 +99,6 @@ def _told(options: argparse.Namespace, before: Settings | None) -> Settings:
                 said = _("{setting} was {old} when these results were started, and is {new} now")
                 print(said.format(setting=field.name, old=_shown(old), new=_shown(new)), file=sys.stderr)
     return settings
-
-
-def _own_rubric(suite: str) -> str:
-    """The rubric that lies with the tests; "" for tests that have none. It goes where they go, unless one is given."""
-    places = (Path(suite, place) for place in ("grading/rubric.toml", "rubric.toml"))
-    return str(next(filter(Path.is_file, places), ""))
 
 
 def _shown(setting: object) -> object:
@@ -115,6 +111,8 @@ def _as_gradescope(settings: Settings, options: argparse.Namespace) -> Settings:
         said = layouts.assignment(options.gradescope)
     except layouts.LayoutError as problem:
         raise StoreError(str(problem)) from problem
+    if said.odd:
+        print(_("note: {note}").format(note=said.odd), file=sys.stderr)
     return dataclasses.replace(
         settings,
         submitted=settings.submitted if options.submitted is not None else said.submitted.isoformat(),
@@ -133,7 +131,7 @@ def _codes(options: argparse.Namespace) -> int:
         raise StoreError(str(problem)) from problem
     named = [(person.name or codes.identity("", person), codes.identity("", person)) for person in people]
     for name, who in (*named, *((student, codes.identity(student, None)) for student in options.students)):
-        print(f"{codes.code(key, who)}  {escaped(name)}")
+        print(f"{codes.code(key, who)}  {one_line(name)}")
     return _DONE
 
 

@@ -197,6 +197,8 @@ class _Of:
         for lab in earned:
             late[lab], running = _taken(running, earned[lab] * Fraction(self.rubric.penalty(lab, at)))
         due = any(self.rubric.deadline(lab) is not None for lab in labs)
+        if by and self.rubric.lenient:
+            by = _("{time}; lateness costs nothing").format(time=by)
         return Grade(
             self.student.student,
             tuple(rows),
