@@ -205,8 +205,13 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _report(store: Store) -> int:
-    counts = collections.Counter(row.verdict for row in store.results())
-    print(", ".join(f"{count} {verdict_word(verdict)}" for verdict, count in sorted(counts.items())) or _("no checks"))
+    rows = store.results()
+    counts = collections.Counter(row.verdict for row in rows if not row.parked)
+    said = [f"{count} {verdict_word(verdict)}" for verdict, count in sorted(counts.items())]
+    aside = [(row.student, row.test) for row in rows if row.parked]
+    if aside:
+        said.append(_("{count} set aside").format(count=len(aside)))
+    print(", ".join(said) or _("no checks"))
     if ungraded := json.loads(store.setting_or_none("ungraded") or "[]"):
         names = ", ".join(ungraded[:20]) + (" …" if len(ungraded) > 20 else "")
         print(_("note: {note}").format(note=_("not graded: {name}").format(name=names)), file=sys.stderr)
@@ -214,16 +219,14 @@ def _report(store: Store) -> int:
         print(_("set aside, and tried again by `resume`: {names}: {reason}").format(names=names, reason=reason))
     for unit, pid in store.leases():
         print(_("at work: {unit} (process {pid})").format(unit=unit, pid=pid))
-    missing = store.pending()
-    if not missing and counts:
+    missing = sorted({*aside, *((student, test) for student, _digest, test in store.pending())})
+    if not missing and rows:
         return _DONE
     print(
-        _("not finished: {missing} of {all} checks have no verdict yet").format(
-            missing=len(missing), all=sum(counts.values())
-        ),
+        _("not finished: {missing} of {all} checks have no verdict yet").format(missing=len(missing), all=len(rows)),
         file=sys.stderr,
     )
-    for student, _digest, test in missing[:10]:
+    for student, test in missing[:10]:
         print(f"  {student}: {test}", file=sys.stderr)
     if len(missing) > 10:
         print(

@@ -50,13 +50,14 @@ class Student:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is known of one (student, test)."""
+    """What is known of one (student, test). `parked`: it was set aside, and its verdict is not the last word."""
 
     student: str
     test: str
     verdict: str
     message: str
     seconds: float
+    parked: bool = False
 
 
 class Store(ResultsFile):
@@ -149,11 +150,11 @@ class Store(ResultsFile):
         """Every row, by student and test order; of one student if given."""
         where = "" if student is None else "WHERE student = ?"
         rows = self._rows(
-            f"SELECT student, test, verdict, message, seconds FROM results JOIN tests USING (test) {where} "
+            f"SELECT student, test, verdict, message, seconds, parked FROM results JOIN tests USING (test) {where} "
             "ORDER BY student, position",
             () if student is None else (student,),
         )
-        return [Row(str(s), str(t), str(v), str(m), float(str(x))) for s, t, v, m, x in rows]
+        return [Row(str(s), str(t), str(v), str(m), float(str(x)), bool(p)) for s, t, v, m, x, p in rows]
 
     def taken(self, student: str, digest: str, notes: Sequence[str], suite: str) -> int:
         """A submission was taken; checks of equal content by the same suite count for it at once.

@@ -268,7 +268,7 @@ def test_a_report_that_cannot_be_written_is_said(a_class: Class, monkeypatch: py
 def test_findings_are_read_back_in_both_languages(language: str) -> None:
     """What was graded in one language is laid out in parts on a page in another."""
     use_language(language)
-    said = str(Finding("a\nb: c", "found: 1", "x"))
+    said = str(Finding("a\n  b: c", "found: 1", "x"))
     use_language("en" if language == "zh-TW" else "zh-TW")
-    assert finding_parts(said) == ("a\nb: c", "found: 1", "x")
+    assert finding_parts(said) == ("a\n  b: c", "found: 1", "x")
     assert finding_parts("AssertionError: expected: 1\nfound: 2") is None
