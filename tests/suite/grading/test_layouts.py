@@ -315,6 +315,50 @@ def test_gradescopes_metadata(tmp_path: Path, said: dict[str, object], due: int 
         layouts.assignment(path)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "delimiter"),
+    [
+        ("utf-8", ","),
+        ("utf-8-sig", "\t"),
+        ("utf-16", "\t"),
+        ("utf-16", ","),
+        ("utf-16-le", "\t"),
+        ("cp950", ","),
+        ("cp950", ";"),
+    ],
+)
+def test_a_roster_as_excel_saves_it(tmp_path: Path, encoding: str, delimiter: str) -> None:
+    text = "學號,姓名,電子郵件\r\nB10901001,王小明,a@ntu.tw\r\n".replace(",", delimiter)
+    mark = b"\xff\xfe" if encoding == "utf-16-le" else b""
+    (tmp_path / "roster.csv").write_bytes(mark + text.encode(encoding))
+    (person,) = roster.load(tmp_path / "roster.csv")
+    assert (person.idnumber, person.name, person.email) == ("B10901001", "王小明", "a@ntu.tw")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("学号,姓名\n1,王\n".encode("gbk"), "no CSV in UTF-8"),
+        ("id,name\n1,王小明\n".encode("cp950"), "no CSV in UTF-8"),  # of which country cannot be told
+        (b"PK\x03\x04" + bytes(99), "a workbook of Excel's"),
+        (b"\xd0\xcf\x11\xe0" + bytes(99), "a workbook of Excel's"),
+    ],
+)
+def test_a_roster_that_is_no_table_is_called_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "roster.csv").write_bytes(content)
+    with pytest.raises(roster.RosterError, match=said):
+        roster.load(tmp_path / "roster.csv")
+
+
+def test_two_people_of_one_number_are_said(tmp_path: Path) -> None:
+    folder = files(tmp_path / "class", "Ann/a", "Bo/a")
+    people(tmp_path, "name,id,email\nAnn,7,ann@x.edu\nBo,7,bo@x.edu\nAnn,8,ann@x.edu\n")
+    said = pupils.listed(folder, str(tmp_path / "roster.csv"), None, "given").said
+    assert [note for note in said if "gives" in note] == [
+        "the roster gives 7 to Ann and to Bo: whose it is cannot be told by it"
+    ]
+
+
 def test_codes_are_a_persons_and_a_secrets() -> None:
     """The same by whatever folder, another for everybody else and with another secret."""
     ann = Person(name="Ann Lee", idnumber="0071", email="ann@example.com")
