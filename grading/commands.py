@@ -7,6 +7,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,19 +22,26 @@ from .sandbox import control_groups, selftest
 from .sandbox.launch import SandboxUnavailableError
 from .sandbox.untrusted_text import one_line
 from .session import Session, Settings, kept_settings, missing
-from .store import PENDING, Store, StoreError
+from .store import PENDING, Store, StoreError, held
 from .suite import LABS, REPOSITORY, SuiteError
 from .taking import codes, layouts, roster
 
-_DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED = 0, 1, 2, 3, 130
+_DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED, _UNHEARD = 0, 1, 2, 3, 130, 141
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status: 0 done, 1 results are missing, 2 misused, 3 no sandbox, 130 interrupted."""
+    """Run a command; its exit status: 0 done, 1 results are missing, 2 misused, 3 no sandbox, 130 interrupted.
+
+    141, as a shell has it, is that whoever read the output went away.
+    """
     messages.use_language(messages.asked(sys.argv[1:] if words is None else words))
     options = _parser().parse_args(words)
     try:
         status: int = options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `show | head`; what is still to be flushed at the end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNHEARD
     except SandboxUnavailableError as problem:
         print(_("error: nothing is graded without the sandbox: {problem}").format(problem=problem), file=sys.stderr)
         return _UNSAFE
@@ -54,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _settings_of(out: Path) -> Settings | None:
     """What results were started with, if there are any."""
-    if not (out / "results.sqlite").is_file():
+    if not held(out):
         return None
     with contextlib.closing(Store(out)) as store:
         return None if store.setting_or_none("settings") is None else kept_settings(store)
@@ -219,6 +227,9 @@ def _report(store: Store) -> int:
         print(_("set aside, and tried again by `resume`: {names}: {reason}").format(names=names, reason=reason))
     for unit, pid in store.leases():
         print(_("at work: {unit} (process {pid})").format(unit=unit, pid=pid))
+    for test in store.deadly():
+        said_of = _("{test} exceeded its limits or died on everybody's work: is it the check that is at fault?")
+        print(_("note: {note}").format(note=said_of.format(test=test)), file=sys.stderr)
     missing = sorted({*aside, *((student, test) for student, _digest, test in store.pending())})
     if not missing and rows:
         return _DONE
@@ -281,9 +292,16 @@ def _export(options: argparse.Namespace) -> int:
         print(_("`python -m trtverify grading resume` goes on; --partial exports what there is"), file=sys.stderr)
         return _INCOMPLETE
     for name in options.format or exports.FORMATS:
-        written = exports.FORMATS[name](results, options.out / "exports" / name)
         folder = options.out / "exports" / name
-        _drop_others(folder, written)
+        try:
+            written = exports.FORMATS[name](results, folder)
+            _drop_others(folder, written)
+        except OSError as problem:
+            raise StoreError(
+                _("{folder}: the export cannot be written: {problem}. No verdict is lost.").format(
+                    folder=folder, problem=problem
+                )
+            ) from problem
         print(_("{format}: {folder} (files: {count})").format(format=name, count=len(written), folder=folder))
     if not options.format:
         _pages(results, options.out)

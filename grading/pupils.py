@@ -17,7 +17,6 @@ from .taking import codes, layouts, roster
 from .taking.layouts import LayoutError
 from .taking.roster import Person, RosterError
 
-
 _SHARED = 20  # of a roster's doubles, named
 
 

@@ -72,9 +72,10 @@ def load(path: Path, shipped: Path | None = None) -> Rubric:
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            table: dict[str, Any] = tomllib.load(file)
     except (OSError, ValueError) as problem:  # what is no UTF-8 is a ValueError too
         raise RubricError(f"{path}: {problem}") from problem
+    return table
 
 
 def _merged(beneath: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from .keeping.results_file import SCHEMA as SCHEMA
 from .keeping.results_file import ResultsFile
 from .keeping.results_file import StoreError as StoreError
+from .keeping.results_file import held as held
 from .keeping.results_file import write_beside as write_beside
 
 PENDING = "pending"
@@ -297,6 +298,16 @@ class Store(ResultsFile):
     def judged(self) -> bool:
         """Whether there is a verdict on anything."""
         return bool(self._rows("SELECT 1 FROM results WHERE verdict != 'pending' AND parked = 0 LIMIT 1"))
+
+    def deadly(self) -> list[str]:
+        """The tests that crashed on every work that there is, of two at least: it may be the test."""
+        rows = self._rows(
+            "SELECT test FROM results JOIN students USING (student) JOIN tests USING (test) WHERE digest IS NOT NULL "
+            "GROUP BY test HAVING COUNT(DISTINCT digest) > 1 AND SUM(verdict != ? OR parked OR stale) = 0 "
+            "ORDER BY position",
+            (CRASH,),
+        )
+        return [str(test) for (test,) in rows]
 
     def unpark(self) -> None:
         """Try again what was set aside."""

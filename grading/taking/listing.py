@@ -45,7 +45,8 @@ def is_results(path: Path) -> bool:
     """Whether this is a folder of results, whoever's run they are of."""
     if path.is_symlink() or not path.is_dir():
         return False
-    return any((path / name).is_file() for name in _RESULTS)
+    # Not Path.is_file, which raises where a student's folder is closed to us.
+    return any(os.path.isfile(path / name) for name in _RESULTS)  # noqa: PTH113
 
 
 def _holds(path: Path, real: Path, results: Path) -> bool:

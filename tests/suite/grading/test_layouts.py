@@ -310,6 +310,7 @@ def test_gradescopes_metadata(tmp_path: Path, said: dict[str, object], due: int 
     found = layouts.assignment(path)
     assert found.submitted.isoformat() == "2018-07-01T14:22:32-07:00"
     assert (found.due.day if found.due else None, found.total) == (due, None if total is None else Decimal(total))
+    assert ("is no number of points" in found.odd) == ("NaN" in path.read_text())
     path.write_text('{"created_at": 7}')
     with pytest.raises(layouts.LayoutError, match="created_at"):
         layouts.assignment(path)

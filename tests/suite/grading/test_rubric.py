@@ -12,6 +12,7 @@ import pytest
 
 from tests.suite.grading.toy_class import HONEST, TOY, Class
 from trtverify.grading import grade, rubric
+from trtverify.grading.asked import values
 from trtverify.grading.sandbox.limits import Limits
 from trtverify.grading.store import Expected, Store, Student
 from trtverify.grading.worth import rules
@@ -218,6 +219,14 @@ def test_a_tests_own_points_are_a_number_from_0(
     a_class.hand_in("ann")
     said = a_class("run", status=2).stderr
     assert "tests/test_lab1_odd.py::test_odd: points should be a number from 0" in said
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf", "sNaN", "-1", "0", "0.001", "1e9", "1e999999999", "x", ""])
+def test_a_scale_that_is_no_number_of_points_is_misuse(a_class: Class, scale: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        a_class("run", f"--scale={scale}")
+    assert ended.value.code == 2
+    assert values.points("20.005") == Decimal("20.00")
 
 
 IDS = [

@@ -51,7 +51,7 @@ def test_only_the_labs_asked_for_are_expected(a_class: Class) -> None:
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ("segfault", "exit code"),
+        ("segfault", "exit code 139 (SIGSEGV)"),
         ("exit", "exit code 0"),
         ("memory", "limit on memory"),
         ("hang", "limit on wall clock"),
@@ -133,6 +133,46 @@ def test_a_script_makes_what_was_not_handed_in(a_class: Class) -> None:
     assert a_class.verdicts()["ann"]["test_answer"] == "passed"
     shown = a_class("show", "eve").stdout
     assert "lab1_export_resnet50.py ended with exit code 1: no \\x1b data" in shown
+
+
+def test_a_script_that_ends_well_and_makes_nothing_is_said(a_class: Class) -> None:
+    """Which ran, what is missing, what it wrote instead; and the signal that another died of."""
+    elsewhere = b"open('/sandbox/work/resnet.onnx', 'w').write('made')"
+    died = b"import os; os.kill(os.getpid(), 11)"
+    scripts = {
+        "lab1_export_resnet50.py": b"print('done')",
+        "lab2_export_yolov8.py": elsewhere,
+        "lab5_qat_resnet18_cifar10.py": died,
+    }
+    a_class.hand_in("ann", {"answer.json": HONEST, "parsed.txt": b"fine", **scripts})
+    a_class("run")
+    shown = a_class("show", "ann").stdout
+    said = "ran to its end, and wrote no {} into the folder of its --out, but: {}"
+    assert "lab1_export_resnet50.py " + said.format("resnet50.onnx", "nothing") in shown
+    assert "lab2_export_yolov8.py " + said.format("yolov8n.onnx", "resnet.onnx") in shown
+    assert "lab5_qat_resnet18_cifar10.py ended with exit code 139 (SIGSEGV)" in shown
+    assert "lab5_qat_resnet18_cifar10.py ran to its end" not in shown
+
+
+def test_a_check_that_nobody_survives_is_named(a_class: Class) -> None:
+    a_class.hand_in("ann", {"answer.json": HONEST, "parsed.txt": b"exit"})
+    a_class.hand_in("bob", {"answer.json": {**HONEST, "n": 1}, "parsed.txt": b"exit"})
+    (a_class.submissions / "eve.zip").write_bytes(b"none")
+    said = a_class("run", "--workers", "2").stderr
+    assert "test_parser exceeded its limits or died on everybody's work: is it the check that is at fault?" in said
+    a_class.hand_in("cyd")
+    assert "everybody's work" not in a_class("run").stderr
+
+
+def test_whoever_stops_reading_hears_no_complaint(a_class: Class) -> None:
+    a_class.hand_in("ann")
+    a_class("run")
+    with a_class.started("show", "ann") as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == ""
+        assert program.wait(60) == 141
 
 
 def test_an_unusable_submission_fails_and_says_why(a_class: Class) -> None:
