@@ -25,6 +25,7 @@ from .session import Session, Settings, kept_settings, missing
 from .store import PENDING, Store, StoreError, held
 from .suite import LABS, REPOSITORY, SuiteError
 from .taking import codes, layouts, roster
+from .work import MACHINE
 
 _DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED, _UNHEARD = 0, 1, 2, 3, 130, 141
 
@@ -47,6 +48,11 @@ def main(words: Sequence[str] | None = None) -> int:
         return _UNSAFE
     except (StoreError, SuiteError, rubric.RubricError, pool.FarmError) as problem:
         print(_("error: {problem}").format(problem=problem), file=sys.stderr)
+        return _MISUSED
+    except OSError as problem:
+        if problem.errno not in MACHINE:
+            raise
+        print(_("error: {problem}").format(problem=one_line(str(problem))), file=sys.stderr)
         return _MISUSED
     except KeyboardInterrupt:
         said = _("stopped; every verdict so far is kept: go on with `python -m trtverify grading resume`")

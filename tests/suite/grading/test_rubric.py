@@ -163,7 +163,7 @@ def test_what_a_rubric_does_not_say_stays_as_shipped(tmp_path: Path) -> None:
     assert beside("") == shipped
     assert beside("[labs.lab3]\nweight = 1.0\n") == shipped
     heavier = beside("[labs.lab3]\nweight = 2\nfiles = []\n[late]\nper_day = 0.2\n[limits.tests]\nprocesses = 99\n")
-    assert (heavier.weights["lab3"], heavier.weights["lab1"]) == (2, 1)
+    assert (heavier.weights["lab3"], heavier.weights["lab1"]) == (Decimal(2), Decimal(1))
     assert (heavier.gates, heavier.files["lab3"]) == (shipped.gates, ())
     assert heavier.files["lab1"] == shipped.files["lab1"]
     assert heavier.late == dataclasses.replace(shipped.late, per_day=Decimal("0.2"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -162,6 +163,16 @@ def test_a_check_that_nobody_survives_is_named(a_class: Class) -> None:
     assert "test_parser exceeded its limits or died on everybody's work: is it the check that is at fault?" in said
     a_class.hand_in("cyd")
     assert "everybody's work" not in a_class("run").stderr
+
+
+def test_a_disk_without_room_for_a_folder_is_one_sentence(a_class: Class, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_class.hand_in("ann")
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    assert a_class("run", status=2).stderr == "error: [Errno 28] No space left on device: '/tmp/x'\n"
 
 
 def test_whoever_stops_reading_hears_no_complaint(a_class: Class) -> None:
