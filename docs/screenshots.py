@@ -25,6 +25,7 @@ from tests.suite.report import browser  # noqa: E402
 from trtverify.fixtures.report import html, saved  # noqa: E402
 from trtverify.fixtures.words.messages import LANGUAGES, use_language  # noqa: E402
 from trtverify.grading.pages import class_pages  # noqa: E402
+from trtverify.grading.taking.listing import file_names  # noqa: E402
 
 OUT = ROOT / "docs" / "screenshots"
 # Width and height in CSS pixels, and pixels to each of them.
@@ -54,7 +55,8 @@ def main() -> None:
             shoot(driver, page.as_uri(), f"class-desktop-*-{language}", DESKTOP)
             shoot(driver, f"{page.as_uri()}#students", f"class-phone-*-{language}", PHONE)
             shown = next(result for result in results if 3 <= sum(row.verdict == "failed" for row in result.rows) <= 5)
-            student = page.parent / "students" / class_pages.file_name(shown.student)
+            names = file_names(result.student for result in results)
+            student = page.parent / "students" / f"{names[shown.student]}.html"
             shoot(driver, student.as_uri(), f"student-phone-*-{language}", PHONE)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from trtverify.fixtures.words.messages import _
 
 from .sandbox import box
-from .sandbox.limits import breach_word
+from .sandbox.limits import breach_word, exit_word
 from .sandbox.untrusted_text import escaped, shortened
 from .suite import HIDDEN, Lines, Suite, job
 
@@ -132,5 +132,7 @@ def _run(
         return Ended(
             False,
             during,
-            _("the check's process ended with exit code {code}: {said}").format(code=outcome.exit_code, said=said),
+            _("the check's process ended with exit code {code}: {said}").format(
+                code=exit_word(outcome.exit_code), said=said
+            ),
         )

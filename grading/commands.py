@@ -7,6 +7,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,26 +20,39 @@ from . import exports, grade, pool, rubric
 from .asked import values
 from .sandbox import control_groups, selftest
 from .sandbox.launch import SandboxUnavailableError
-from .sandbox.untrusted_text import escaped
+from .sandbox.untrusted_text import one_line
 from .session import Session, Settings, kept_settings, missing
-from .store import PENDING, Store, StoreError
+from .store import PENDING, Store, StoreError, held
 from .suite import LABS, REPOSITORY, SuiteError
 from .taking import codes, layouts, roster
+from .work import MACHINE
 
-_DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED = 0, 1, 2, 3, 130
+_DONE, _INCOMPLETE, _MISUSED, _UNSAFE, _INTERRUPTED, _UNHEARD = 0, 1, 2, 3, 130, 141
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status: 0 done, 1 results are missing, 2 misused, 3 no sandbox, 130 interrupted."""
+    """Run a command; its exit status: 0 done, 1 results are missing, 2 misused, 3 no sandbox, 130 interrupted.
+
+    141, as a shell has it, is that whoever read the output went away.
+    """
     messages.use_language(messages.asked(sys.argv[1:] if words is None else words))
     options = _parser().parse_args(words)
     try:
         status: int = options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `show | head`; what is still to be flushed at the end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNHEARD
     except SandboxUnavailableError as problem:
         print(_("error: nothing is graded without the sandbox: {problem}").format(problem=problem), file=sys.stderr)
         return _UNSAFE
     except (StoreError, SuiteError, rubric.RubricError, pool.FarmError) as problem:
         print(_("error: {problem}").format(problem=problem), file=sys.stderr)
+        return _MISUSED
+    except OSError as problem:
+        if problem.errno not in MACHINE:
+            raise
+        print(_("error: {problem}").format(problem=one_line(str(problem))), file=sys.stderr)
         return _MISUSED
     except KeyboardInterrupt:
         said = _("stopped; every verdict so far is kept: go on with `python -m trtverify grading resume`")
@@ -54,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _settings_of(out: Path) -> Settings | None:
     """What results were started with, if there are any."""
-    if not (out / "results.sqlite").is_file():
+    if not held(out):
         return None
     with contextlib.closing(Store(out)) as store:
         return None if store.setting_or_none("settings") is None else kept_settings(store)
@@ -67,7 +81,7 @@ def _told(options: argparse.Namespace, before: Settings | None) -> Settings:
         given = getattr(options, name)
         return None if given is None else str(given.resolve())
 
-    start = before or Settings("", str(REPOSITORY), LABS, _own_rubric(str(REPOSITORY)))
+    start = before or Settings("", str(REPOSITORY), LABS, rubric.own(str(REPOSITORY)))
     settings = Settings(
         submissions=str(options.submissions.resolve()),
         suite=path("suite") or start.suite,
@@ -86,8 +100,10 @@ def _told(options: argparse.Namespace, before: Settings | None) -> Settings:
         roster=path("roster") or start.roster,
         challenge=path("challenge") or start.challenge,
     )
-    if options.rubric is None and start.rubric == _own_rubric(start.suite):
-        settings = dataclasses.replace(settings, rubric=_own_rubric(settings.suite))
+    own = rubric.own(settings.suite)
+    if options.rubric is None and start.rubric == rubric.own(start.suite):  # it goes where the tests go
+        settings = dataclasses.replace(settings, rubric=own)
+    settings = dataclasses.replace(settings, shipped=own if settings.rubric and settings.rubric != own else "")
     if options.gradescope is not None:
         settings = _as_gradescope(settings, options)
     if before is not None:
@@ -97,12 +113,6 @@ def _told(options: argparse.Namespace, before: Settings | None) -> Settings:
                 said = _("{setting} was {old} when these results were started, and is {new} now")
                 print(said.format(setting=field.name, old=_shown(old), new=_shown(new)), file=sys.stderr)
     return settings
-
-
-def _own_rubric(suite: str) -> str:
-    """The rubric that lies with the tests; "" for tests that have none. It goes where they go, unless one is given."""
-    places = (Path(suite, place) for place in ("grading/rubric.toml", "rubric.toml"))
-    return str(next(filter(Path.is_file, places), ""))
 
 
 def _shown(setting: object) -> object:
@@ -115,6 +125,8 @@ def _as_gradescope(settings: Settings, options: argparse.Namespace) -> Settings:
         said = layouts.assignment(options.gradescope)
     except layouts.LayoutError as problem:
         raise StoreError(str(problem)) from problem
+    if said.odd:
+        print(_("note: {note}").format(note=said.odd), file=sys.stderr)
     return dataclasses.replace(
         settings,
         submitted=settings.submitted if options.submitted is not None else said.submitted.isoformat(),
@@ -133,7 +145,7 @@ def _codes(options: argparse.Namespace) -> int:
         raise StoreError(str(problem)) from problem
     named = [(person.name or codes.identity("", person), codes.identity("", person)) for person in people]
     for name, who in (*named, *((student, codes.identity(student, None)) for student in options.students)):
-        print(f"{codes.code(key, who)}  {escaped(name)}")
+        print(f"{codes.code(key, who)}  {one_line(name)}")
     return _DONE
 
 
@@ -207,8 +219,13 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _report(store: Store) -> int:
-    counts = collections.Counter(row.verdict for row in store.results())
-    print(", ".join(f"{count} {verdict_word(verdict)}" for verdict, count in sorted(counts.items())) or _("no checks"))
+    rows = store.results()
+    counts = collections.Counter(row.verdict for row in rows if not row.parked)
+    said = [f"{count} {verdict_word(verdict)}" for verdict, count in sorted(counts.items())]
+    aside = [(row.student, row.test) for row in rows if row.parked]
+    if aside:
+        said.append(_("{count} set aside").format(count=len(aside)))
+    print(", ".join(said) or _("no checks"))
     if ungraded := json.loads(store.setting_or_none("ungraded") or "[]"):
         names = ", ".join(ungraded[:20]) + (" …" if len(ungraded) > 20 else "")
         print(_("note: {note}").format(note=_("not graded: {name}").format(name=names)), file=sys.stderr)
@@ -216,16 +233,17 @@ def _report(store: Store) -> int:
         print(_("set aside, and tried again by `resume`: {names}: {reason}").format(names=names, reason=reason))
     for unit, pid in store.leases():
         print(_("at work: {unit} (process {pid})").format(unit=unit, pid=pid))
-    missing = store.pending()
-    if not missing and counts:
+    for test in store.deadly():
+        said_of = _("{test} exceeded its limits or died on everybody's work: is it the check that is at fault?")
+        print(_("note: {note}").format(note=said_of.format(test=test)), file=sys.stderr)
+    missing = sorted({*aside, *((student, test) for student, _digest, test in store.pending())})
+    if not missing and rows:
         return _DONE
     print(
-        _("not finished: {missing} of {all} checks have no verdict yet").format(
-            missing=len(missing), all=sum(counts.values())
-        ),
+        _("not finished: {missing} of {all} checks have no verdict yet").format(missing=len(missing), all=len(rows)),
         file=sys.stderr,
     )
-    for student, _digest, test in missing[:10]:
+    for student, test in missing[:10]:
         print(f"  {student}: {test}", file=sys.stderr)
     if len(missing) > 10:
         print(
@@ -280,9 +298,16 @@ def _export(options: argparse.Namespace) -> int:
         print(_("`python -m trtverify grading resume` goes on; --partial exports what there is"), file=sys.stderr)
         return _INCOMPLETE
     for name in options.format or exports.FORMATS:
-        written = exports.FORMATS[name](results, options.out / "exports" / name)
         folder = options.out / "exports" / name
-        _drop_others(folder, written)
+        try:
+            written = exports.FORMATS[name](results, folder)
+            _drop_others(folder, written)
+        except OSError as problem:
+            raise StoreError(
+                _("{folder}: the export cannot be written: {problem}. No verdict is lost.").format(
+                    folder=folder, problem=problem
+                )
+            ) from problem
         print(_("{format}: {folder} (files: {count})").format(format=name, count=len(written), folder=folder))
     if not options.format:
         _pages(results, options.out)

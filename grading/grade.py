@@ -66,7 +66,7 @@ class Grade:
 
     Attributes:
         penalties: lab → points taken for lateness.
-        complete: every row has a verdict.
+        complete: every row has a verdict, and none was set aside.
         caps: lab → points taken since an essential check of it failed, or nothing was handed in for it.
         reasons: lab → why it is capped, as the student may read it.
         submitted: when it was handed in, and by what that is known; "" where nothing is due.
@@ -82,6 +82,8 @@ class Grade:
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     submitted: str = ""
     person: Person | None = None
+    aside: bool = False
+    """Something of it was set aside: it could not be graded, and is tried again."""
 
     @property
     def penalty(self) -> Decimal:
@@ -138,7 +140,9 @@ def grades(store: Store, rubric: Rubric) -> list[Grade]:
     titles, people = _kept(store, "titles"), _kept(store, "people")
     rows: dict[str, list[Row]] = {}
     for row in store.results():
-        rows.setdefault(row.student, []).append(row)
+        # What was set aside has no verdict: it keeps its worth, and nothing is given out as graded.
+        waits = row.parked and row.verdict in NOT_GRADED
+        rows.setdefault(row.student, []).append(dataclasses.replace(row, verdict=PENDING) if waits else row)
     found = []
     for student in store.students():
         known = people.get(student.student, {})
@@ -175,6 +179,12 @@ class _Of:
         whole = points.cents(exact, lambda index: passed[index])
         made = store.made(self.student.digest) if self.student.digest is not None else None
         notes = (*self.student.notes, *(made[1] if made else ()))
+        aside = any(row.parked for row in self.rows)
+        if aside:
+            notes = (
+                *notes,
+                _("set aside: it could not be graded yet, through no fault of the work; it is tried again"),
+            )
         rows = self._graded(whole, passed)
 
         at, by, odd = self._submitted()
@@ -197,16 +207,19 @@ class _Of:
         for lab in earned:
             late[lab], running = _taken(running, earned[lab] * Fraction(self.rubric.penalty(lab, at)))
         due = any(self.rubric.deadline(lab) is not None for lab in labs)
+        if by and self.rubric.lenient:
+            by = _("{time}; lateness costs nothing").format(time=by)
         return Grade(
             self.student.student,
             tuple(rows),
             {lab: cost for lab, cost in late.items() if cost},
             (*notes, *odd),
-            bool(rows) and all(row.verdict != PENDING for row in rows),
+            bool(rows) and not aside and all(row.verdict != PENDING for row in rows),
             {lab: cost for lab, cost in caps.items() if cost},
             reasons,
             by if due else "",
             Person.kept(self.known),
+            aside,
         )
 
     def _graded(self, whole: Sequence[int], passed: Sequence[bool]) -> list[GradedRow]:

@@ -85,10 +85,14 @@ class _Sender:
         if session.config.option.collectonly:
             for item in session.items:
                 marker = item.get_closest_marker("points")
-                points = float(marker.args[0]) if marker is not None and marker.args else 1.0
+                points = marker.args[0] if marker is not None and marker.args else 1.0
+                if isinstance(points, bool) or not isinstance(points, (int, float)) or not 0 <= points < 1e6:
+                    said_of = _("{test}: points should be a number from 0, found {found!r}")
+                    self._send(event="error", message=said_of.format(test=item.nodeid, found=points))
+                    continue
                 hidden = item.nodeid.startswith(HIDDEN)
                 said = {"test": item.nodeid, "lab": _lab(item), "title": _title(item)}
-                self._send(event="test", points=points, hidden=hidden, **said)
+                self._send(event="test", points=float(points), hidden=hidden, **said)
         self._send(event="collected", count=len(session.items))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -16,6 +16,7 @@ from multiprocessing.context import SpawnProcess
 
 from trtverify.fixtures.words.messages import _
 
+from .sandbox.limits import exit_word
 from .work import LAST, Broke, Event, Grade, Unit, Workshop, serve
 
 _JOIN_SECONDS = 5.0  # a process that waits for a share that is gone cannot be killed until the share answers
@@ -129,7 +130,8 @@ class Pool:
             code = worker.process.exitcode
             worker.end()
             killed = code is None or code in _KILLED
-            handle(unit, Lost() if killed else Broke(_("its worker ended with exit code {code}").format(code=code)))
+            word = "?" if code is None else exit_word(code)
+            handle(unit, Lost() if killed else Broke(_("its worker ended with exit code {code}").format(code=word)))
             return
         if isinstance(event, LAST):
             worker.unit = None

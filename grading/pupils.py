@@ -11,11 +11,13 @@ from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
-from .sandbox.untrusted_text import escaped
+from .sandbox.untrusted_text import one_line
 from .store import Store, StoreError, Student
 from .taking import codes, layouts, roster
 from .taking.layouts import LayoutError
 from .taking.roster import Person, RosterError
+
+_SHARED = 20  # of a roster's doubles, named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,11 @@ def listed(
     if roster_file is not None:
         whose, unmatched, absent = roster.matched({entry.student: entry.keys for entry in found}, everybody)
         _once(whose)
+        same = _("the roster gives {mark} to {one} and to {other}: whose it is cannot be told by it")
+        said += [
+            same.format(mark=one_line(mark), one=one_line(one), other=one_line(other))
+            for mark, one, other in roster.shared(everybody)[:_SHARED]
+        ]
         said += [_("the roster has nobody for {student}").format(student=student) for student in unmatched]
         said += [_("nothing was handed in by {person}").format(person=person) for person in absent]
     students, people = [], {}
@@ -96,7 +103,7 @@ def listed(
 
 
 def _shown(source: Path) -> str:
-    return escaped(os.fsencode(source.name))
+    return one_line(os.fsencode(source.name))
 
 
 def _once(whose: dict[str, Person]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from trtverify.fixtures.words.messages import _
 
-from .sandbox.limits import Limits
+from .sandbox.limits import GIB, MIB, Limits
 from .worth.rules import LABS, OTHER, VISIBILITIES, Gate, Late, Rubric, RubricError, Rule
 
 if sys.version_info >= (3, 11):
@@ -22,24 +22,71 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT", "Late", "Rubric", "RubricError", "Rule", "load"]
+__all__ = ["DEFAULT", "Late", "Rubric", "RubricError", "Rule", "load", "own"]
 
 DEFAULT = Path(__file__).with_name("rubric.toml")
 _SECTIONS = {"total", "labs", "late", "tests", "submitted", "limits", "scripts"}
+# Less, and pytest does not start, so that everybody fails; more is a slip of the pen. The most processes and files are
+# Linux' own bounds (pid_max, nr_open); of bytes, a thousand times the largest board.
+_BOUNDS: Mapping[str, tuple[int, int]] = {
+    "wall_seconds": (1, 7 * 86400),
+    "cpu_seconds": (1, 7 * 86400),
+    "memory_bytes": (64 * MIB, 65536 * GIB),
+    "address_space_bytes": (256 * MIB, 65536 * GIB),
+    "processes": (8, 4_194_304),
+    "file_bytes": (MIB, 65536 * GIB),
+    "open_files": (32, 1_048_576),
+    "disk_bytes": (MIB, 65536 * GIB),
+    "inodes": (100, 1_000_000_000),
+    "output_bytes": (1024, GIB),
+    "kept_output_bytes": (1024, GIB),
+}
 _LAB = {"weight", "deadline", "resource", "gates", "files"}
 
 
-def load(path: Path) -> Rubric:
+def own(suite: str) -> str:
+    """The rubric that lies with some tests; "" for tests that have none."""
+    places = (Path(suite, place) for place in ("grading/rubric.toml", "rubric.toml"))
+    return str(next(filter(Path.is_file, places), ""))
+
+
+def load(path: Path, shipped: Path | None = None) -> Rubric:
     """Read a rubric.
+
+    Args:
+        path: what the teacher wrote.
+        shipped: the rubric of the tests, which holds key by key where the teacher's says nothing; a list is one key.
 
     Raises:
         RubricError: it is no TOML, or a key or value is not what it should be.
     """
+    given = _read(path)
+    if shipped is None:
+        return _rubric(given, path)
+    beneath = _read(shipped)
+    for table, file in ((beneath, shipped), (given, path)):
+        _rubric(table, file)  # each by itself, so that what is wrong is named with its file
+    return _rubric(_merged(beneath, given), path)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            table = tomllib.load(file)
+            table: dict[str, Any] = tomllib.load(file)
     except (OSError, ValueError) as problem:  # what is no UTF-8 is a ValueError too
         raise RubricError(f"{path}: {problem}") from problem
+    return table
+
+
+def _merged(beneath: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(beneath)
+    for key, value in given.items():
+        under = found.get(key)
+        found[key] = _merged(under, value) if isinstance(value, dict) and isinstance(under, dict) else value
+    return found
+
+
+def _rubric(table: Mapping[str, Any], path: Path) -> Rubric:
     _only(table, _SECTIONS, path, "")
     labs = {lab: _lab(given, path, f"labs.{lab}") for lab, given in _table(table, "labs", path).items()}
     _only(labs, {*LABS, OTHER}, path, "labs.")
@@ -216,6 +263,13 @@ def _limits(given: Any, path: Path, where: str) -> Limits:
             raise RubricError(
                 _("{file}: {key} should be {kind}, found {found!r}").format(
                     file=path, key=f"{where}.{key}", kind=kind, found=value
+                )
+            )
+        least, most = _BOUNDS[key]
+        if not least <= value <= most:
+            raise RubricError(
+                _("{file}: {key} should be a number from {least:,} to {most:,}, found {found!r}").format(
+                    file=path, key=f"{where}.{key}", least=least, most=most, found=value
                 )
             )
     try:

@@ -56,6 +56,8 @@ class Settings:
     due: str | None = None
     """When labs are due that the rubric has no deadline for, ISO 8601."""
     roster: str | None = None
+    shipped: str = ""
+    """The rubric of the tests, which holds where `rubric` says nothing; "" where that is it, or there is none."""
     challenge: str | None = None
     """The file of the secret that students' codes are drawn from."""
 
@@ -138,7 +140,10 @@ class Session:
                 "people": json.dumps(people),
             }
             store.expect(handed_in.students, tests, kept, only, afresh=afresh)
-            session.said = (*handed_in.said, *handed_in.unknown(session.rubric.submitted))
+            said = list(handed_in.unknown(session.rubric.submitted))
+            if session.rubric.lenient:
+                said.append(_("there is a deadline, and no penalty for missing it: the rubric's [late] sets one"))
+            session.said = (*handed_in.said, *said)
             stack.pop_all()
         return session
 
@@ -223,12 +228,13 @@ def _table(store: Store, name: str) -> dict[str, dict[str, str]]:
 
 def _content(settings: Settings) -> str:
     """A digest of what the rubric's file says; "" without one."""
-    return intake.hash_of(Path(settings.rubric)) if settings.rubric else ""
+    return " ".join(intake.hash_of(Path(file)) for file in (settings.rubric, settings.shipped) if file)
 
 
 def _rubric(settings: Settings) -> Rubric:
     """The rubric's file, and what the command line says beside it."""
-    rubric = load(Path(settings.rubric)) if settings.rubric else Rubric()
+    shipped = Path(settings.shipped) if settings.shipped else None
+    rubric = load(Path(settings.rubric), shipped) if settings.rubric else Rubric()
     if settings.total is not None:
         rubric = dataclasses.replace(rubric, total=Decimal(settings.total))
     if settings.due is not None:

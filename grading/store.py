@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from .keeping.results_file import SCHEMA as SCHEMA
 from .keeping.results_file import ResultsFile
 from .keeping.results_file import StoreError as StoreError
+from .keeping.results_file import held as held
 from .keeping.results_file import write_beside as write_beside
 
 PENDING = "pending"
@@ -50,13 +51,14 @@ class Student:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is known of one (student, test)."""
+    """What is known of one (student, test). `parked`: it was set aside, and its verdict is not the last word."""
 
     student: str
     test: str
     verdict: str
     message: str
     seconds: float
+    parked: bool = False
 
 
 class Store(ResultsFile):
@@ -149,11 +151,11 @@ class Store(ResultsFile):
         """Every row, by student and test order; of one student if given."""
         where = "" if student is None else "WHERE student = ?"
         rows = self._rows(
-            f"SELECT student, test, verdict, message, seconds FROM results JOIN tests USING (test) {where} "
+            f"SELECT student, test, verdict, message, seconds, parked FROM results JOIN tests USING (test) {where} "
             "ORDER BY student, position",
             () if student is None else (student,),
         )
-        return [Row(str(s), str(t), str(v), str(m), float(str(x))) for s, t, v, m, x in rows]
+        return [Row(str(s), str(t), str(v), str(m), float(str(x)), bool(p)) for s, t, v, m, x, p in rows]
 
     def taken(self, student: str, digest: str, notes: Sequence[str], suite: str) -> int:
         """A submission was taken; checks of equal content by the same suite count for it at once.
@@ -296,6 +298,16 @@ class Store(ResultsFile):
     def judged(self) -> bool:
         """Whether there is a verdict on anything."""
         return bool(self._rows("SELECT 1 FROM results WHERE verdict != 'pending' AND parked = 0 LIMIT 1"))
+
+    def deadly(self) -> list[str]:
+        """The tests that crashed on every work that there is, of two at least: it may be the test."""
+        rows = self._rows(
+            "SELECT test FROM results JOIN students USING (student) JOIN tests USING (test) WHERE digest IS NOT NULL "
+            "GROUP BY test HAVING COUNT(DISTINCT digest) > 1 AND SUM(verdict != ? OR parked OR stale) = 0 "
+            "ORDER BY position",
+            (CRASH,),
+        )
+        return [str(test) for (test,) in rows]
 
     def unpark(self) -> None:
         """Try again what was set aside."""

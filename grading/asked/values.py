@@ -26,9 +26,9 @@ def points(value: str) -> Decimal:
     """Points above 0, to the cent."""
     try:
         found = round(Decimal(value), 2)
-    except InvalidOperation:
+    except (InvalidOperation, ValueError, OverflowError):
         found = Decimal(0)
-    if not 0 < found < 10**6:
+    if not found.is_finite() or not 0 < found < 10**6:
         raise argparse.ArgumentTypeError(_("expected a number above 0, found {found}").format(found=value))
     return found
 

@@ -9,6 +9,7 @@ import secrets
 import socket
 import sqlite3
 import time
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -65,20 +66,27 @@ class StoreError(RuntimeError):
     """The results cannot be read or written; what was recorded before is safe."""
 
 
+def held(folder: Path) -> bool:
+    """Whether a folder holds results, as far as can be seen: it may be closed, and Path.is_file raises then."""
+    return os.path.isfile(folder / "results.sqlite")  # noqa: PTH113
+
+
 def connected(path: Path, *, create: bool) -> sqlite3.Connection:
     """Open the file, with the tables of this version.
 
     Raises:
         StoreError: a later version made it.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if create:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Students' work, the teacher's own tests, and everybody's verdicts: nobody else's to read.
         path.parent.chmod(0o700)
-    db = sqlite3.connect(path, timeout=30, isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA foreign_keys = ON")
+    writable = create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    db = sqlite3.connect(path, timeout=30, isolation_level=None) if writable else _read_only(path)
+    if writable:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
     (found,) = db.execute("PRAGMA user_version").fetchone()
     if found > SCHEMA:
         db.close()
@@ -87,11 +95,35 @@ def connected(path: Path, *, create: bool) -> sqlite3.Connection:
                 file=path, found=found, known=SCHEMA
             )
         )
+    if not writable:
+        if found != SCHEMA:
+            db.close()
+            raise StoreError(
+                _("{file} was made by an earlier version of grading, and cannot be written: copy {folder}").format(
+                    file=path, folder=path.parent
+                )
+            )
+        return db
     _bring_up_to_date(db)
     if create:
         db.executescript(_TABLES)
     if found != SCHEMA:
         db.execute(f"PRAGMA user_version = {SCHEMA}")
+    return db
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Open a file where nothing can be written: as others may be writing it, else as one that nobody changes."""
+    place = f"file:{urllib.parse.quote(str(path.resolve()))}"
+    db = sqlite3.connect(f"{place}?mode=ro", uri=True, timeout=30, isolation_level=None)
+    try:
+        db.execute("SELECT 1 FROM sqlite_master").fetchall()
+    except sqlite3.OperationalError:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:  # a grader was killed: without it verdicts would be missing
+            raise
+        db = sqlite3.connect(f"{place}?immutable=1", uri=True, isolation_level=None)
     return db
 
 
@@ -158,13 +190,21 @@ class ResultsFile:
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.path = folder / "results.sqlite"
-        if not create and not self.path.is_file():
+        if not create and not held(folder):
             said = _("{folder} holds no results: start with `{start} --out {folder}`")
             raise StoreError(said.format(folder=folder, start=_START))
         self._released: list[tuple[str]] = []
         self._lock: int | None = None
-        with explained(self.path):
-            self._db = connected(self.path, create=create)
+        try:
+            with explained(self.path):
+                self._db = connected(self.path, create=create)
+        except StoreError as problem:
+            if not held(folder) and isinstance(problem.__cause__, (sqlite3.Error, OSError)):
+                said = _(
+                    "{folder}: {problem}. Nothing is recorded there: make the folder writable, or give another --out"
+                )
+                raise StoreError(said.format(folder=folder, problem=problem.__cause__)) from problem
+            raise
 
     def close(self) -> None:
         """Close the file; what is recorded stays recorded without it."""

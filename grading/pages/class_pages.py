@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import tempfile
 import urllib.parse
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from trtverify.fixtures.report import page
 from trtverify.fixtures.words.messages import _
 
 from ..grade import Grade
+from ..taking.listing import file_names
 from . import class_report
 from .class_report import Pupil
 
 TEMPLATES = Path(__file__).with_name("templates")
-_NAME_BYTES = 200  # of 255 that file systems allow
 
 
 def write(results: Sequence[Grade], folder: Path) -> Path:
@@ -41,7 +40,8 @@ def _write(results: Sequence[Grade], folder: Path) -> None:
     environment.globals.update(lab_name=lab_name, failures=class_report.FAILURES)
     style = TEMPLATES / "class.css"
     created = datetime.datetime.now(datetime.timezone.utc)
-    pupils = {file_name(result.student): Pupil(result) for result in results}
+    names = file_names(result.student for result in results)
+    pupils = {f"{names[result.student]}.html": Pupil(result) for result in results}
     for name, pupil in pupils.items():
         shown = Pupil(dataclasses.replace(pupil.result, rows=pupil.result.shown))
         text = page.render(environment, "student.html", style, student=shown, created=created)
@@ -59,14 +59,6 @@ def _write(results: Sequence[Grade], folder: Path) -> None:
         slowest=class_report.slowest(results),
     )
     page.write(text, folder / "index.html")
-
-
-def file_name(student: str) -> str:
-    """The name of a student's page; a digest takes the place of what a file system would not hold."""
-    name = student.encode()
-    if len(name) > _NAME_BYTES:
-        return f"{name[:_NAME_BYTES].decode(errors='ignore')}-{hashlib.sha256(name).hexdigest()[:12]}.html"
-    return f"{student}.html"
 
 
 def lab_name(lab: str | None) -> str:

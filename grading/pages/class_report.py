@@ -115,7 +115,7 @@ class Pupil:
         """What the table can be narrowed to."""
         verdicts = {row.verdict for row in self.result.rows}
         found = [state for state in ("failed", CRASH, PENDING) if state in verdicts]
-        return [*found, *(["late"] if self.result.penalty else [])]
+        return [*found, *(["aside"] if self.result.aside else []), *(["late"] if self.result.penalty else [])]
 
     def of(self, lab: str) -> list[GradedRow]:
         """The checks of a lab."""

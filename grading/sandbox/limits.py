@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import signal
 
 from trtverify.fixtures.words.messages import _
 
@@ -35,6 +36,15 @@ def breach_word(breach: Breach) -> str:
         Breach.OUTPUT: _("output"),
         Breach.ENDING: _("the time to end once it is killed"),
     }[breach]
+
+
+def exit_word(code: int) -> str:
+    """An exit code with the signal that it stands for, if it is one, as a shell (128 + N) or Python (-N) counts it."""
+    number = -code if code < 0 else code - 128
+    try:
+        return f"{code} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(code)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,6 +39,11 @@ def escaped(data: bytes | str) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() else _name(c) for c in text.replace("\r\n", "\n"))
 
 
+def one_line(data: bytes | str) -> str:
+    """A name, escaped: line feeds and tabs too, so that it adds no line or column to what it stands in."""
+    return escaped(data).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def shortened(text: str, limit: int = 2000) -> str:
     """At most `limit` characters of an escaped text, cut in the middle."""
     if len(text) <= limit:

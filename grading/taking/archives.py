@@ -20,9 +20,9 @@ from trtverify.fixtures.words.messages import _
 from ..sandbox import box
 from ..sandbox.launch import WORK, SandboxKilledError, Spec
 from ..sandbox.limits import GIB, MIB, Limits, breach_word
-from ..sandbox.untrusted_text import escaped, shortened
+from ..sandbox.untrusted_text import escaped, one_line, shortened
 from .intake import Bounds, RejectedError, Snapshot, Snapshots, UnreadableError, opened_folder
-from .layouts import SUFFIXES, files_of, student_of
+from .layouts import SUFFIXES, files_of, is_other, student_of
 
 __all__ = ["SUFFIXES", "student_of", "take"]
 
@@ -36,6 +36,8 @@ _EVIDENCE: Final = "evidence.zip"
 _EVIDENCE_BYTES: Final = 64 * MIB  # no evidence is read that is larger
 _CLONED: Final = "submission"  # where the template of a GitHub Classroom has the work
 _LOOK = 200
+_NOTES = 20
+_DEEP = 2  # archives in each other: a platform's folder or archive holds the student's, which may hold one more
 
 
 def take(source: Path, snapshots: Snapshots) -> Snapshot:
@@ -53,23 +55,23 @@ def take(source: Path, snapshots: Snapshots) -> Snapshot:
         with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as gathered:
             _gather(source, files, Path(gathered), snapshots)
             with opened_folder(Path(gathered)) as folder:
-                return _take(folder, snapshots, (), unpack=True)
+                return _take(folder, snapshots, (), unpack=_DEEP)
     with reading(source):
         mode = source.lstat().st_mode
     if stat.S_ISDIR(mode):
         with opened_folder(source) as folder:
-            return _take(folder, snapshots, (), unpack=True)
+            return _take(folder, snapshots, (), unpack=_DEEP)
     if not stat.S_ISREG(mode):
         raise RejectedError(_("it is a link or a special file; hand in a folder or an archive"))
     if not source.name.lower().endswith(SUFFIXES):
         raise RejectedError(
             _("expected a folder or an archive ({suffixes}), found {name}").format(
-                suffixes=" ".join(SUFFIXES), name=escaped(source.name)
+                suffixes=" ".join(SUFFIXES), name=one_line(os.fsencode(source.name))
             )
         )
     with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as private:
         _copy(source, Path(private) / "archive", snapshots)
-        return _unpacked(Path(private), snapshots)
+        return _unpacked(Path(private), snapshots, _DEEP - 1)
 
 
 def _copy(source: Path, target: Path, snapshots: Snapshots, limit: int | None = None) -> None:
@@ -101,7 +103,7 @@ def _copy(source: Path, target: Path, snapshots: Snapshots, limit: int | None = 
             raise UnreadableError(
                 errno.EIO,
                 _("{name}: it ended after {count:,} of {size:,} bytes").format(
-                    name=escaped(os.fsencode(source.name)), count=copied, size=status.st_size
+                    name=one_line(os.fsencode(source.name)), count=copied, size=status.st_size
                 ),
             )
     target.chmod(0o444)
@@ -110,11 +112,11 @@ def _copy(source: Path, target: Path, snapshots: Snapshots, limit: int | None = 
 def _gather(source: Path, files: Mapping[str, Path], into: Path, snapshots: Snapshots) -> None:
     """Copy what a student handed in file by file into one folder."""
     if not files:  # there were some when the class was listed
-        raise UnreadableError(errno.ENOENT, f"{escaped(os.fsencode(source.name))}: {os.strerror(errno.ENOENT)}")
+        raise UnreadableError(errno.ENOENT, f"{one_line(os.fsencode(source.name))}: {os.strerror(errno.ENOENT)}")
     limit = snapshots.bounds.total_bytes
     for name, path in files.items():
         if "/" in name or name in ("", ".", ".."):
-            raise RejectedError(_("a file's name is none: {name}").format(name=escaped(name)))
+            raise RejectedError(_("a file's name is none: {name}").format(name=one_line(name)))
         _copy(path, into / name, snapshots, limit)
         limit -= (into / name).stat().st_size
 
@@ -130,12 +132,12 @@ def reading(source: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        name, said = escaped(os.fsencode(source.name)), escaped(problem.strerror or str(problem))
+        name, said = one_line(os.fsencode(source.name)), escaped(problem.strerror or str(problem))
         raise UnreadableError(problem.errno, f"{name}: {said}") from problem
 
 
-def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
-    """Unpack `private`/archive in a sandbox, and take what was in it."""
+def _unpacked(private: Path, snapshots: Snapshots, unpack: int) -> Snapshot:
+    """Unpack `private`/archive in a sandbox, and take what was in it, with so many archives more in each other."""
     bounds: Bounds = snapshots.bounds
     told = json.dumps({**dataclasses.asdict(bounds), "ratio": _RATIO})
     private.chmod(0o755)
@@ -164,9 +166,9 @@ def _unpacked(private: Path, snapshots: Snapshots) -> Snapshot:
         except ValueError:
             raise RejectedError(_("it could not be unpacked within the bounds")) from None
         if "refused" in said:
-            raise RejectedError(_refusal(str(said["refused"]), escaped(str(said["detail"])), bounds))
-        notes = tuple(shortened(f"{escaped(name)}: {_why(why, bounds)}", 200) for name, why in said["left_out"])
-        return _take(outcome.work, snapshots, notes)
+            raise RejectedError(_refusal(str(said["refused"]), one_line(str(said["detail"])), bounds))
+        notes = tuple(shortened(f"{one_line(name)}: {_why(why, bounds)}", 200) for name, why in said["left_out"])
+        return _take(outcome.work, snapshots, notes, unpack=unpack)
 
 
 def _refusal(why: str, detail: str, bounds: Bounds) -> str:
@@ -175,6 +177,10 @@ def _refusal(why: str, detail: str, bounds: Bounds) -> str:
         "files": _("it holds more than {count:,} members").format(count=bounds.files),
         "total_bytes": _("unpacked it holds more than {size:,} bytes").format(size=bounds.total_bytes),
         "ratio": _("{name} unpacks to more than {ratio} times its size").format(name=detail, ratio=_RATIO),
+        "cut": _("it is an archive that is cut off: hand it in again"),
+        "empty": _("it is empty (0 bytes): hand it in again"),
+        "none": _("it is no zip or tar archive, whatever its name says: hand in a zip"),
+        "other": _("it is {kind}, which is not read, whatever its name says: hand in a zip").format(kind=detail),
     }.get(why, _("it is no readable zip or tar archive ({problem})").format(problem=detail))
 
 
@@ -186,14 +192,13 @@ def _why(why: str, bounds: Bounds) -> str:
         "twice": _("a second member of this name"),
         "path": _("its path leaves the archive"),
         "nameless": _("it has no name"),
+        "rest": _("the archive is damaged after it, and what follows is lost: hand it in again"),
         "depth": _("lies deeper than {count} folders").format(count=bounds.depth),
         "name": _("its name is too long or cannot be printed"),
     }.get(why, _("left out"))
 
 
-def _take(
-    folder: int, snapshots: Snapshots, notes: tuple[str, ...], *, unpack: bool = False, deep: int = 3
-) -> Snapshot:
+def _take(folder: int, snapshots: Snapshots, notes: tuple[str, ...], *, unpack: int, deep: int = 3) -> Snapshot:
     """Take a folder, without its packaging: a single folder, a clone's `submission`, or a single archive."""
     with reading(Path()), os.scandir(folder) as entries:
         found = {
@@ -217,7 +222,7 @@ def _take(
     if unpack and not work and len(archives) == 1 and not any(found.values()):
         here = Path(f"/proc/self/fd/{folder}")
         beside = tuple(
-            _("{name}: lies beside the archive").format(name=shortened(escaped(name), 120))
+            _("{name}: lies beside the archive").format(name=shortened(one_line(name), 120))
             for name in sorted(set(found) - {*archives, _EVIDENCE})
         )
         with tempfile.TemporaryDirectory(prefix=".archive-", dir=snapshots.root) as private:
@@ -231,11 +236,22 @@ def _take(
                     said = _("{name}: no file of at most {limit:,} bytes")
                     beside = (*beside, said.format(name=_EVIDENCE, limit=_EVIDENCE_BYTES))
                 (Path(private) / _EVIDENCE).unlink(missing_ok=True)
-            taken = _unpacked(Path(private), Snapshots(snapshots.root, snapshots.bounds, added))
-        return dataclasses.replace(taken, left_out=(*taken.left_out, *beside))
-    packed = tuple(
-        _("{name}: an archive beside other files is not unpacked").format(name=shortened(escaped(name), 120))
-        for name in sorted(archives)
-        if unpack
-    )
-    return snapshots.take(folder, (*notes, *packed))
+            taken = _unpacked(Path(private), Snapshots(snapshots.root, snapshots.bounds, added), unpack - 1)
+        return dataclasses.replace(taken, left_out=(*notes, *taken.left_out, *beside))
+    taken = snapshots.take(folder, notes)
+    return dataclasses.replace(taken, left_out=(*taken.left_out, *_still_packed(taken.path, len(found) == 1)))
+
+
+def _still_packed(snapshot: Path, alone: bool) -> Iterator[str]:
+    """Notes on archives that were taken as they are: whoever packed work into them should hear of it."""
+    names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
+    names = [name for name in names if Path(name).name != _EVIDENCE]
+    packed = [name for name in names if name.lower().endswith(SUFFIXES) or is_other(name)]
+    for name in packed[:_NOTES]:
+        if is_other(name):
+            said = _("{name}: this kind of archive is not read: hand in a zip")
+        elif alone and "/" not in name:
+            said = _("{name}: an archive that lies so deep in others is not unpacked: hand in the files in one archive")
+        else:
+            said = _("{name}: an archive beside other files is not unpacked")
+        yield said.format(name=shortened(one_line(name), 120))

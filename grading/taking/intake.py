@@ -16,7 +16,7 @@ from pathlib import Path
 from trtverify.fixtures.words.messages import _
 
 from ..sandbox.limits import GIB
-from ..sandbox.untrusted_text import escaped, shortened
+from ..sandbox.untrusted_text import escaped, one_line, shortened
 
 # What archivers, editors and Python leave behind; never part of what a student hands in.
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "__pycache__", ".git", ".ipynb_checkpoints", ".venv", "Thumbs.db"})
@@ -119,7 +119,7 @@ class Snapshots:
                             os.link(path, target)
                     except (FileExistsError, NotADirectoryError):
                         name = target.relative_to(taking).as_posix()
-                        notes.append(_("{name}: what was handed in stands").format(name=shortened(escaped(name), 120)))
+                        notes.append(_("{name}: what was handed in stands").format(name=shortened(one_line(name), 120)))
                         continue
                     if not path.is_dir():
                         files[target.relative_to(taking).as_posix()] = hash_of(path)
@@ -189,7 +189,7 @@ class _Copy:
             if name in _LITTER or (not names and name in self.files):
                 continue
             path = (*names, name)
-            shown = shortened(escaped("/".join(path).encode(errors="surrogateescape")), 120)
+            shown = shortened(one_line("/".join(path).encode(errors="surrogateescape")), 120)
             if reason := self._bad_name(path):
                 self.left_out.append(f"{shown}: {reason}")
                 continue
@@ -382,7 +382,7 @@ def opened_folder(path: Path) -> Iterator[int]:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as problem:
         if problem.errno not in (errno.ELOOP, errno.ENOTDIR):
-            raise _unreadable(escaped(os.fsencode(path.name)), problem) from problem
+            raise _unreadable(one_line(os.fsencode(path.name)), problem) from problem
         raise RejectedError(
             _("it cannot be opened as a folder: {problem}").format(problem=problem.strerror)
         ) from problem

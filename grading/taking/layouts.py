@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +14,12 @@ from typing import Any
 
 from trtverify.fixtures.words.messages import _
 
-from ..sandbox.untrusted_text import escaped
+from ..sandbox.untrusted_text import one_line
 from . import listing
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+# Archives of kinds that are not read. One that stands for a student is that student's, and refused with this reason.
+_OTHERS = (".7z", ".rar", ".zipx", ".tar.zst", ".tzst", ".tar.lz", ".tar.lzma", ".tar.z", ".lzh", ".alz", ".egg")
 GRADESCOPE = "submission_metadata.yml"
 _METADATA = 64_000_000  # it holds every earlier result of everybody
 _MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?P<kind>file|onlinetext)_?(?P<file>.*)", re.DOTALL)
@@ -58,6 +59,8 @@ class Assignment:
     submitted: datetime.datetime
     due: datetime.datetime | None
     total: Decimal | None
+    odd: str = ""
+    """What to say of `total_points`, where it is there and no number of points."""
 
 
 def source_word(source: str) -> str:
@@ -74,7 +77,7 @@ def source_word(source: str) -> str:
 def student_of(path: Path) -> str:
     """The student that a folder or an archive is named for."""
     name = listing.read_as(path.name)[0]
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+    for suffix in sorted((*SUFFIXES, *_OTHERS), key=len, reverse=True):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
@@ -88,38 +91,53 @@ def listed(submissions: Path, out: Path | None = None) -> tuple[list[Found], lis
         out: the results, which are nobody's submission should they lie in it.
 
     Raises:
-        LayoutError: it cannot be listed, or Gradescope's metadata is there and cannot be read.
+        LayoutError: it cannot be listed, it is `out` itself, or Gradescope's metadata is there and cannot be read.
     """
+    if out is not None and out.resolve() == submissions.resolve():
+        raise LayoutError(
+            _("{folder} holds the submissions, and cannot be the results too: give --out another folder").format(
+                folder=submissions
+            )
+        )
     try:
-        entries = listing.entries(submissions, out)
-        hidden = [escaped(os.fsencode(path.name)) for path in entries if path.name.startswith(".")]
+        entries, ignored = listing.entries(submissions, out)
+        ignored += [path for path in entries if path.name.startswith(".")]
         entries = [path for path in entries if not path.name.startswith(".")]
         read = _gradescope if (submissions / GRADESCOPE).is_file() else _by_names
-        found, ignored = read(submissions, entries)
+        found, more = read(submissions, entries)
+        named = sorted(_ungraded(path, out) for path in (*ignored, *more))
     except OSError as problem:
         raise LayoutError(f"{submissions}: {problem.strerror}") from problem
-    return sorted(found, key=lambda entry: entry.student), sorted((*hidden, *ignored))
+    return sorted(found, key=lambda entry: entry.student), named
 
 
-def _by_names(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], list[str]]:
+def _by_names(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], list[Path]]:
     """Moodle's and Canvas's downloads by how they name things; else a folder or archive for each student."""
     names = {path: listing.read_as(path.name)[0] for path in entries}
     loose = {path for path in entries if path.is_file() and not path.is_symlink()}
     canvas = bool(loose) and all(_CANVAS.fullmatch(names[p]) and not _MOODLE.fullmatch(names[p]) for p in loose)
     found: list[tuple[str, str, Found]] = []
-    ignored: list[str] = []
+    ignored: list[Path] = []
     together: dict[tuple[str, str], list[Path]] = {}
     for path in entries:
         moodle = _MOODLE.fullmatch(names[path])
         match = _CANVAS.fullmatch(names[path]) if canvas and path in loose else None
-        if moodle is not None and moodle["kind"] == "file" and (not moodle["file"] or _is_archive(path)):
+        packed = _is_archive(path) or (is_other(names[path]) and path in loose)
+        if moodle is not None and moodle["kind"] == "file" and (not moodle["file"] or packed):
             found.append((moodle["name"], moodle["id"], _entry([path], path, (moodle["id"], moodle["name"]))))
         elif match is not None:
             together.setdefault((match["name"], match["id"]), []).append(path)
         elif moodle is None and (path.is_symlink() or path.is_dir() or _is_archive(path)):
             found.append((student_of(path), "", _entry([path], path, (student_of(path),))))
         else:
-            ignored.append(escaped(names[path]))
+            ignored.append(path)
+    if not any(number for _name, number, _entry in found) and not together:  # else a platform names its own
+        taken = {name for name, _number, _entry in found}
+        for path in [path for path in ignored if path in loose and is_other(names[path])]:
+            if (name := student_of(path)) not in taken:
+                taken.add(name)
+                ignored.remove(path)
+                found.append((name, "", _entry([path], path, (name,))))
     for (name, number), paths in together.items():
         source = paths[0] if len(paths) == 1 and _is_archive(paths[0]) else submissions / f"{name}_{number}_*"
         found.append((name, number, _entry(paths, source, (number, name))))
@@ -150,6 +168,29 @@ def _is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def is_other(name: str) -> bool:
+    """Whether a file's name is that of an archive of a kind that is not read."""
+    return name.lower().endswith(_OTHERS)
+
+
+def _ungraded(path: Path, out: Path | None) -> str:
+    """The name of what is not graded, safe to print, with the reason."""
+    name = listing.read_as(path.name)[0]
+    if path.is_symlink():
+        reason = _("a link")
+    elif path.is_dir():
+        reason = _("results of grading") if listing.is_results(path) else _("no submission's folder")
+        if out is not None and out.resolve().is_relative_to(path.resolve()):
+            reason = _("it holds the results")
+    elif is_other(name):
+        reason = _("a kind of archive that is not read")
+    elif name.startswith("."):
+        reason = _("hidden")
+    else:
+        reason = _("neither a folder nor an archive")
+    return f"{one_line(name)} ({reason})"
+
+
 def _entry(paths: Sequence[Path], source: Path, keys: Sequence[str]) -> Found:
     """What these files are together, handed in with the last of them; its student is named later."""
     dates = [listing.dated(path) for path in paths]
@@ -166,26 +207,32 @@ def _told_apart(named: Sequence[tuple[str, str, Found]]) -> list[Found]:
     numbered: set[int] = set()
     while True:
         names = [listing.called(two if i in numbered else one) for i, (one, two, _found) in enumerate(named)]
-        counts = Counter(student for student, _notes in names)
-        more = {i for i, (student, _notes) in enumerate(names) if counts[student] > 1} - numbered
+        counts = Counter(listing.folded(student) for student, _notes in names)
+        more = {i for i, (student, _notes) in enumerate(names) if counts[listing.folded(student)] > 1} - numbered
         if not more:
             break
         numbered |= more
+    exact = Counter(student for student, _notes in names)
+    alike = _("somebody else's name differs from this one only in capitals, or in how its accents are written")
     return [
-        dataclasses.replace(found, student=student, notes=(*found.notes, *notes))
+        dataclasses.replace(
+            found,
+            student=student,
+            notes=(*found.notes, *notes, *([alike] if counts[listing.folded(student)] > exact[student] else [])),
+        )
         for (_name, _number, found), (student, notes) in zip(named, names, strict=True)
     ]
 
 
-def _gradescope(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], list[str]]:
+def _gradescope(submissions: Path, entries: Sequence[Path]) -> tuple[list[Found], list[Path]]:
     """Gradescope's "export submissions": folders named by number, and one YAML file that says whose they are."""
     metadata = _metadata(submissions / GRADESCOPE)
     found: list[tuple[str, str, Found]] = []
-    ignored: list[str] = []
+    ignored: list[Path] = []
     for path in entries:
         if path.name not in metadata:
             if path.name != GRADESCOPE:
-                ignored.append(escaped(os.fsencode(path.name)))
+                ignored.append(path)
             continue
         said = metadata[path.name]
         name = _named(said, path)
@@ -279,11 +326,16 @@ def assignment(path: Path) -> Assignment:
     # A student with an extension has dates of their own.
     dates = [user.get("assignment") for user in _objects(said.get("users"))]
     due = [moment for date in (*dates, of) if isinstance(date, dict) and (moment := _moment(date.get("due_date")))]
+    given = of.get("total_points")
     try:
-        total = round(Decimal(str(of.get("total_points"))), 2)
-    except InvalidOperation:
+        total = round(Decimal(str(given)), 2)
+    except (InvalidOperation, ValueError, OverflowError):
         total = Decimal(0)
-    return Assignment(submitted, due[0] if due else None, total if total.is_finite() and 0 < total < 10**6 else None)
+    if total.is_finite() and 0 < total < 10**6:
+        return Assignment(submitted, due[0] if due else None, total)
+    odd = _("{file}: total_points is no number of points, and is left aside: {found}")
+    said = "" if given is None else odd.format(file=path, found=one_line(repr(given))[:100])
+    return Assignment(submitted, due[0] if due else None, None, said)
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:

@@ -5,32 +5,48 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from trtverify.fixtures.words.messages import _
 
-from ..sandbox.untrusted_text import escaped
+from ..sandbox.untrusted_text import one_line
 
 # What file managers and version control leave behind; nobody misses it.
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".git", "__MACOSX"})
+_RESULTS = ("results.sqlite", "grader.lock")
 _LAST = datetime.datetime(9990, 1, 1, tzinfo=datetime.timezone.utc).timestamp()  # what a calendar can hold, nearly
 _NAME_BYTES = 200  # of 255 that file systems allow; exports put suffixes behind it
+_DIGITS = 12
 
 
-def entries(submissions: Path, out: Path | None) -> list[Path]:
-    """What lies in a folder, by name. The results `out`, should they lie in it, are nobody's submission.
+def entries(submissions: Path, out: Path | None) -> tuple[list[Path], list[Path]]:
+    """What lies in a folder, by name, and what of it is results of grading, or holds `out`: nobody's submission.
+
+    `out` itself is in neither.
 
     Raises:
         OSError: it cannot be listed.
     """
     here, results = submissions.resolve(), None if out is None else out.resolve()
-    found = []
+    found: list[Path] = []
+    graded: list[Path] = []
     for path in sorted(submissions.iterdir()):
-        if path.name in _LITTER or (results is not None and _holds(path, here / path.name, results)):
+        if path.name in _LITTER or here / path.name == results:
             continue
-        found.append(path)
-    return found
+        held = results is not None and _holds(path, here / path.name, results)
+        (graded if held or is_results(path) else found).append(path)
+    return found, graded
+
+
+def is_results(path: Path) -> bool:
+    """Whether this is a folder of results, whoever's run they are of."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    # Not Path.is_file, which raises where a student's folder is closed to us.
+    return any(os.path.isfile(path / name) for name in _RESULTS)  # noqa: PTH113
 
 
 def _holds(path: Path, real: Path, results: Path) -> bool:
@@ -46,7 +62,7 @@ def read_as(name: str) -> tuple[str, tuple[str, ...]]:
         name.encode()
     except UnicodeEncodeError:
         raw = os.fsencode(name)
-        text = _big5(raw) or escaped(raw)
+        text = _big5(raw) or one_line(raw)
         said = _("the name of its folder or archive is no UTF-8; it was read as {name}").format(name=text)
         return text, (said,)
     return name, ()
@@ -54,12 +70,34 @@ def read_as(name: str) -> tuple[str, tuple[str, ...]]:
 
 def called(name: str) -> tuple[str, tuple[str, ...]]:
     """What a student is called whose folder has this name, and a note if it had to be shortened."""
-    text = escaped(name)
+    text = one_line(name)
     if len(text.encode()) <= _NAME_BYTES:
         return text, ()
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    shorter = f"{text.encode()[:_NAME_BYTES].decode(errors='ignore')}-{digest}"
-    return shorter, (_("its name is longer than {count} bytes, and was shortened").format(count=_NAME_BYTES),)
+    note = _("its name is longer than {count} bytes, and was shortened").format(count=_NAME_BYTES)
+    return _marked(text, _DIGITS), (note,)
+
+
+def folded(name: str) -> str:
+    """The same for names that some file systems take for one: in whatever case, however accents are written."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def file_names(students: Iterable[str]) -> dict[str, str]:
+    """Student → what files about them are called, without suffix: no two are one on any file system."""
+    names = {student: called(student)[0] for student in students}
+    for digits in range(_DIGITS, 65, 4):
+        counts = Counter(map(folded, names.values()))
+        alike = [student for student, name in names.items() if counts[folded(name)] > 1]
+        if not alike:
+            break
+        names.update({student: _marked(student, digits) for student in alike})
+    return names
+
+
+def _marked(text: str, digits: int) -> str:
+    """A name with so many digits of its digest, cut to the length that names may have."""
+    mark = "-" + hashlib.sha256(text.encode()).hexdigest()[:digits]
+    return text.encode()[: _NAME_BYTES - len(mark)].decode(errors="ignore") + mark
 
 
 def dated(path: Path) -> tuple[float, tuple[str, ...]]:

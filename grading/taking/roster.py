@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -31,6 +33,9 @@ _COLUMNS = {
     **dict.fromkeys(("folder", "submission", "file", "資料夾"), "folder"),
     **dict.fromkeys(("lastmodifiedsubmission", "submitted", "submittedat", "繳交時間"), "submitted"),
 }
+_MARKS = ("id", "sis_id", "login", "idnumber", "email", "identifier", "github")
+# How .xlsx (a zip) and .xls begin.
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _TIMES = ("%A, %d %B %Y, %I:%M %p", "%A, %B %d, %Y, %I:%M %p", "%d/%m/%y, %H:%M", "%Y-%m-%d %H:%M")
 
 
@@ -95,18 +100,27 @@ def load(path: Path) -> list[Person]:
             data = file.read(_BYTES + 1)
         if len(data) > _BYTES:
             raise RosterError(_("{file} is larger than {size:,} bytes").format(file=path, size=_BYTES))
-        text = data.decode("utf-8-sig")
-        dialect = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=dialect, strict=True))
+        if data.startswith(_WORKBOOKS):
+            raise RosterError(
+                _("{file} is a workbook of Excel's, not a table as text: save it as CSV UTF-8").format(file=path)
+            )
+        text = _text(data)
+        titles = text.partition("\n")[0]
+        delimiter = max(",;\t", key=titles.count)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise RosterError(_("{file} is no CSV in UTF-8: {problem}").format(file=path, problem=problem)) from problem
+        raise RosterError(
+            _("{file} is no CSV in UTF-8, and in nothing else that is read: {problem}").format(
+                file=path, problem=problem
+            )
+        ) from problem
     if not lines or len(lines) > _PEOPLE:
         raise RosterError(
             _("{file} should have a line of titles and at most {most:,} people").format(file=path, most=_PEOPLE)
         )
     columns: dict[str, int] = {}
     for index, title in enumerate(lines[0]):
-        known = _COLUMNS.get(re.sub(r"[^\w]|_", "", plain(title)))
+        known = _column(title)
         if known is not None:
             columns.setdefault(known, index)
     if not columns.keys() - {"section", "submitted"}:
@@ -114,6 +128,43 @@ def load(path: Path) -> list[Person]:
             _("{file}: no column names anybody; titles such as Student, ID, Email address do").format(file=path)
         )
     return [person for person in (_person(line, columns) for line in lines[1:]) if person is not None]
+
+
+def _text(data: bytes) -> str:
+    """A table's text: UTF-8, UTF-16 as Excel writes "Unicode text", or Big5 where its titles are known in nothing else.
+
+    Raises:
+        UnicodeDecodeError: it is none of these.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # Bytes of one encoding of Chinese are characters in the others too, but not the titles that are looked for.
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data.decode("cp950")
+            titles = re.split("[,;\t]", text.partition("\n")[0])
+            if any(not title.isascii() and _column(title.strip(' "\r')) for title in titles):
+                return text
+        raise
+
+
+def _column(title: str) -> str | None:
+    return _COLUMNS.get(re.sub(r"[^\w]|_", "", plain(title)))
+
+
+def shared(people: Iterable[Person]) -> list[tuple[str, str, str]]:
+    """(mark, one, other) of people whom the roster gives the same number, account or address."""
+    seen: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str, str], None] = {}
+    for person in people:
+        name = person.name or person.email or person.login or person.github
+        for field in _MARKS:
+            mark = plain(getattr(person, field))
+            if mark and (other := seen.setdefault((field, mark), name)) != name:
+                found[(getattr(person, field), other, name)] = None
+    return list(found)
 
 
 def _person(line: Sequence[str], columns: Mapping[str, int]) -> Person | None:

@@ -13,8 +13,8 @@ from trtverify.fixtures.words.messages import _
 
 from ..sandbox import box
 from ..sandbox.launch import WORK, SandboxKilledError, Spec
-from ..sandbox.limits import Limits, breach_word
-from ..sandbox.untrusted_text import shortened
+from ..sandbox.limits import Limits, breach_word, exit_word
+from ..sandbox.untrusted_text import one_line, shortened
 from .intake import Bounds, RejectedError, Snapshot, Snapshots
 
 # Each lab's script, under the course's name, and the artifact that shows whether it is still to be run.
@@ -25,6 +25,9 @@ SCRIPTS = {
     "lab4": ("lab4_generate_calib_data.py", "calibration_data"),
     "lab5": ("lab5_qat_resnet18_cifar10.py", "resnet18_qat_cifar10.onnx"),
 }
+
+
+_NAMES = 5
 
 
 class BrokeLimitError(RuntimeError):
@@ -118,7 +121,7 @@ def make(
                 last = shortened(outcome.stderr.strip(), 1500)
                 notes.append(
                     _("{script} ended with exit code {code}: {said}").format(
-                        script=script, code=outcome.exit_code, said=last
+                        script=script, code=exit_word(outcome.exit_code), said=last
                     )
                 )
             try:
@@ -126,10 +129,22 @@ def make(
             except RejectedError as problem:
                 notes.append(_("what {script} wrote was not taken: {problem}").format(script=script, problem=problem))
                 continue
+        if outcome.breach is None and outcome.exit_code == 0 and not (made.path / SCRIPTS[lab][1]).exists():
+            notes.append(_unmade(script, SCRIPTS[lab][1], made.path))
         notes += [_("{script} wrote {note}").format(script=script, note=note) for note in made.left_out]
         left.less(made.path)
         parts.append((lab, made.path))
     return snapshots.join(parts, tuple(notes))
+
+
+def _unmade(script: str, artifact: str, made: Path) -> str:
+    """What to say of a script that ended well and did not write what its lab is about."""
+    names = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
+    wrote = ", ".join(shortened(one_line(name), 120) for name in names[:_NAMES]) or _("nothing")
+    if len(names) > _NAMES:
+        wrote += " …"
+    said = _("{script} ran to its end, and wrote no {artifact} into the folder of its --out, but: {wrote}")
+    return said.format(script=script, artifact=artifact, wrote=wrote)
 
 
 class _Left:

@@ -22,10 +22,60 @@ from typing import IO, Any
 LeftOut = list[tuple[str, str]]  # a member's name, and in one word why it was left out
 _BLOCK = 1 << 20
 _RATIO_FREE = 16 << 20  # small files may compress as well as they like
+_TAR_BLOCK = 512
+_MAGIC = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",  # of nothing
+    b"PK\x07\x08": "zip",  # the first of several parts
+    b"\x1f\x8b": "gz",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"]\x00\x00": "xz",  # LZMA alone, which tarfile reads as it does xz
+    # What is not read, so that it can be named.
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!\x1a\x07": "RAR",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"LZIP": "lzip",
+    b"\x1f\x9d": "compress",
+    b"%PDF": "PDF",
+    b"<!DOCTYPE": "HTML",
+    b"<!doctype": "HTML",
+    b"<html": "HTML",
+}
+_READ = ("tar", "gz", "bz2", "xz")
 
 
 class Refused(Exception):
     """The archive as a whole cannot be taken: which bound it breaks, and the member that does."""
+
+
+def kind_of(path: str) -> str:
+    """What a file is by its first bytes: "zip", what tarfile calls a tar ("tar", "gz", "bz2", "xz"), or else.
+
+    A tar's end may be a zip, that of its last member; a zip's start may be a program that unpacks it. So a zip that
+    does not begin as one is one only if nothing else fits. Else: "empty", or what is not read, in its own name.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(_TAR_BLOCK)
+    if not head:
+        return "empty"
+    if _tar_header(head):  # before the others: the first bytes are its first member's name, which may be any
+        return "tar"
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    if zipfile.is_zipfile(path):
+        return "zip"
+    return "tar" if head == bytes(_TAR_BLOCK) else "none"  # a tar of nothing is zeros
+
+
+def _tar_header(head: bytes) -> bool:
+    """Whether a block is a tar's header: its sum fits, which holds for the oldest tars too, without a magic."""
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _zip(path: str, bounds: dict[str, Any], left_out: LeftOut) -> Iterator[tuple[str, IO[bytes], int]]:
@@ -45,9 +95,10 @@ def _zip(path: str, bounds: dict[str, Any], left_out: LeftOut) -> Iterator[tuple
                     yield member.filename, content, max(member.compress_size, 1)
 
 
-def _tar(path: str, bounds: dict[str, Any], left_out: LeftOut) -> Iterator[tuple[str, IO[bytes], int]]:
+def _tar(path: str, bounds: dict[str, Any], left_out: LeftOut, kind: str) -> Iterator[tuple[str, IO[bytes], int]]:
     compressed = Path(path).stat().st_size
-    with tarfile.open(path, "r:*") as archive:
+    mode: Any = "r:" if kind == "tar" else f"r:{kind}"
+    with tarfile.open(path, mode) as archive:
         for count, member in enumerate(archive):
             if count >= bounds["files"]:
                 raise Refused("files")
@@ -58,6 +109,11 @@ def _tar(path: str, bounds: dict[str, Any], left_out: LeftOut) -> Iterator[tuple
                 left_out.append((member.name, "kind"))
             else:
                 yield member.name, content, max(compressed, 1)
+        # tarfile takes a header that it cannot read, after the first, for the end.
+        opened: Any = archive
+        opened.fileobj.seek(opened.offset)
+        if opened.fileobj.read(_TAR_BLOCK).strip(b"\0"):
+            left_out.append((opened.members[-1].name if opened.members else "", "rest"))
 
 
 def _parts(name: str, bounds: dict[str, Any]) -> tuple[str, ...] | str:
@@ -77,8 +133,11 @@ def _parts(name: str, bounds: dict[str, Any]) -> tuple[str, ...] | str:
 def _unpack(source: str, target: Path, bounds: dict[str, Any]) -> LeftOut:
     left_out: LeftOut = []
     total = 0
-    members = _zip if zipfile.is_zipfile(source) else _tar
-    for name, content, compressed in members(source, bounds, left_out):
+    kind = kind_of(source)
+    if kind != "zip" and kind not in _READ:
+        raise Refused("other" if kind not in ("empty", "none") else kind, kind)
+    members = _zip(source, bounds, left_out) if kind == "zip" else _tar(source, bounds, left_out, kind)
+    for name, content, compressed in members:
         parts = _parts(name, bounds)
         if isinstance(parts, str):
             left_out.append((name, parts))
@@ -103,6 +162,15 @@ def _unpack(source: str, target: Path, bounds: dict[str, Any]) -> LeftOut:
     return left_out
 
 
+def _ended(problem: Exception, source: str) -> bool:
+    """Whether an archive could not be read since it ends too early."""
+    if isinstance(problem, EOFError) or isinstance(problem.__cause__, EOFError):
+        return True
+    if isinstance(problem, zipfile.BadZipFile):  # what every zip ends with is not there
+        return not zipfile.is_zipfile(source)
+    return isinstance(problem, tarfile.ReadError) and "unexpected end of data" in str(problem)
+
+
 def main() -> None:
     """Print {"left_out": [[name, why], …]} or {"refused": why, "detail": text}. `archives` puts it into words."""
     source, target, bounds = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
@@ -115,8 +183,8 @@ def main() -> None:
         *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
         *(ValueError, KeyError, IndexError, NotImplementedError, RuntimeError, OverflowError, MemoryError),
     ) as problem:  # what zipfile, tarfile and the decompressors raise on bytes that are no archive
-        reason = " ".join(str(problem).split())
-        said = {"refused": "unreadable", "detail": f"{type(problem).__name__}: {reason}"[:300]}
+        reason = f"{type(problem).__name__}: {' '.join(str(problem).split())}"[:300]
+        said = {"refused": "cut" if _ended(problem, source) else "unreadable", "detail": reason}
     print(json.dumps(said))
 
 

@@ -126,6 +126,11 @@ class Rubric:
         days = -(-over // datetime.timedelta(days=1))
         return min(self.late.per_day * days, self.late.at_most)
 
+    @property
+    def lenient(self) -> bool:
+        """Whether there is a deadline, and missing it costs nothing."""
+        return bool(self.deadlines) and not min(self.late.per_day, self.late.at_most)
+
     def check(self, tests: Sequence[Check]) -> None:
         """Hold every pattern against all tests that the suite has.
 

@@ -224,9 +224,12 @@ def test_every_name_has_its_page(tmp_path: Path, name: str) -> None:
     assert name in Elements(overview.parent / urllib.parse.unquote(link or "")).text
 
 
-def test_long_names_stay_apart() -> None:
-    """Two that begin alike do not share a page."""
-    assert class_pages.file_name("x" * 240 + "1") != class_pages.file_name("x" * 240 + "2")
+def test_long_names_stay_apart(tmp_path: Path) -> None:
+    """Two that begin alike do not share a page, nor two that differ only in capitals."""
+    for names in (("x" * 240 + "1", "x" * 240 + "2"), ("zoe", "Zoe")):
+        class_pages.write([dataclasses.replace(ZOE, student=name) for name in names], tmp_path / "report")
+        pages = [path.name.casefold() for path in (tmp_path / "report" / "students").iterdir()]
+        assert len(set(pages)) == 2
 
 
 def test_run_and_export_write_it(a_class: Class) -> None:
@@ -265,7 +268,7 @@ def test_a_report_that_cannot_be_written_is_said(a_class: Class, monkeypatch: py
 def test_findings_are_read_back_in_both_languages(language: str) -> None:
     """What was graded in one language is laid out in parts on a page in another."""
     use_language(language)
-    said = str(Finding("a\nb: c", "found: 1", "x"))
+    said = str(Finding("a\n  b: c", "found: 1", "x"))
     use_language("en" if language == "zh-TW" else "zh-TW")
-    assert finding_parts(said) == ("a\nb: c", "found: 1", "x")
+    assert finding_parts(said) == ("a\n  b: c", "found: 1", "x")
     assert finding_parts("AssertionError: expected: 1\nfound: 2") is None

@@ -128,7 +128,7 @@ def test_what_a_disk_cannot_hold_is_set_aside_and_everyone_else_is_graded(small_
     small_disk.hand_in("cyd", {"answer.json": HONEST, "parsed.txt": b"fine", "lab1_export_resnet50.py": script})
     small_disk.hand_in("zoe", {"answer.json": {**HONEST, "n": 1}, "parsed.txt": b"fine"})
     for command in ("run", "resume"):
-        said = small_disk(command).stdout
+        said = small_disk(command, status=1).stdout
         for student in ("bob", "cyd"):
             assert f"`resume`: {student}: not gradable: " in said
             assert set(small_disk.verdicts()[student].values()) == {"not gradable"}
@@ -165,6 +165,9 @@ def test_a_read_only_results_folder_is_said(small_disk: Class) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk.out)], check=True)
     said = small_disk("run", status=2).stderr
     assert "make the folder writable" in said
+    assert "9.00 of 9.00 points" in small_disk("show", "ann").stdout
+    assert "6 passed" in small_disk("status").stdout
+    assert "the export cannot be written" in small_disk("export", status=2).stderr
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk.out)], check=True)
     assert small_disk.verdicts() == {"ann": EXPECTED}
 
@@ -173,4 +176,6 @@ def test_a_folder_that_cannot_be_written_is_said(a_class: Class) -> None:
     a_class.hand_in("ann")
     a_class.out.parent.joinpath("file").touch()
     a_class.out = a_class.out.parent / "file" / "results"
-    assert "make the folder writable" in a_class("run", status=2).stderr
+    said = a_class("run", status=2).stderr
+    assert "make the folder writable, or give another --out" in said
+    assert "safe" not in said

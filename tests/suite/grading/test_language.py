@@ -28,7 +28,7 @@ def test_notes_and_messages_are_in_the_runs_language(a_class: Class, tmp_path: P
     a_class("regrade", "--lang=en")
     verdict, message = a_class.messages("ann")["hidden/test_told.py::test_told"]
     assert (verdict, "zh_TW" in message) == ("failed", True)
-    assert "無法收取繳交作業：不是可讀取的 zip 或 tar 壓縮檔" in a_class("show", "eve").stdout
+    assert "無法收取繳交作業：無論檔名為何，它不是 zip 或 tar 壓縮檔" in a_class("show", "eve").stdout
 
 
 def test_commands_speak_the_language(a_class: Class) -> None:

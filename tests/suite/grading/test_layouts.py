@@ -76,7 +76,7 @@ def test_gradescopes_export(tmp_path: Path) -> None:
     assert found[0].submitted == datetime.datetime(2026, 12, 1, 12, tzinfo=datetime.timezone.utc).timestamp()
     assert found[1].submitted == datetime.datetime(2026, 12, 2, 12, tzinfo=datetime.timezone.utc).timestamp()
     assert found[0].keys == ("0071", "ann@example.com", "Ann Lee")
-    assert ignored == ["notes.rar", "submission_9"]
+    assert ignored == ["notes.rar (a kind of archive that is not read)", "submission_9 (no submission's folder)"]
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "\x00", "[" * 100_000])
@@ -101,7 +101,7 @@ def test_moodles_folders(tmp_path: Path) -> None:
         "Ann Lee_3002": ("3002", "Ann Lee"),
         "林怡君": ("3003", "林怡君"),
     }
-    assert ignored == ["林怡君_3003_assignsubmission_onlinetext_"]
+    assert ignored == ["林怡君_3003_assignsubmission_onlinetext_ (no submission's folder)"]
 
 
 def test_canvas_files(tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ def test_results_and_litter_are_nobodys_in_any_layout(tmp_path: Path) -> None:
     (folder / "submission_metadata.yml").write_text(YAML)
     (folder / "eve").symlink_to("/")
     found, ignored = layouts.listed(folder, folder / "results")
-    assert ([entry.student for entry in found], ignored) == (["Ann Lee"], [".env", "eve"])
+    assert ([entry.student for entry in found], ignored) == (["Ann Lee"], [".env (hidden)", "eve (a link)"])
     (folder / "submission_metadata.yml").unlink()
     found, ignored = layouts.listed(folder, folder / "results")
-    assert ([entry.student for entry in found], ignored) == (["eve", "submission_1001"], [".env"])
+    assert ([entry.student for entry in found], ignored) == (["eve", "submission_1001"], [".env (hidden)"])
 
 
 def test_files_of_canvas_that_went_away_are_no_empty_submission(tmp_path: Path) -> None:
@@ -310,9 +310,54 @@ def test_gradescopes_metadata(tmp_path: Path, said: dict[str, object], due: int 
     found = layouts.assignment(path)
     assert found.submitted.isoformat() == "2018-07-01T14:22:32-07:00"
     assert (found.due.day if found.due else None, found.total) == (due, None if total is None else Decimal(total))
+    assert ("is no number of points" in found.odd) == ("NaN" in path.read_text())
     path.write_text('{"created_at": 7}')
     with pytest.raises(layouts.LayoutError, match="created_at"):
         layouts.assignment(path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter"),
+    [
+        ("utf-8", ","),
+        ("utf-8-sig", "\t"),
+        ("utf-16", "\t"),
+        ("utf-16", ","),
+        ("utf-16-le", "\t"),
+        ("cp950", ","),
+        ("cp950", ";"),
+    ],
+)
+def test_a_roster_as_excel_saves_it(tmp_path: Path, encoding: str, delimiter: str) -> None:
+    text = "學號,姓名,電子郵件\r\nB10901001,王小明,a@ntu.tw\r\n".replace(",", delimiter)
+    mark = b"\xff\xfe" if encoding == "utf-16-le" else b""
+    (tmp_path / "roster.csv").write_bytes(mark + text.encode(encoding))
+    (person,) = roster.load(tmp_path / "roster.csv")
+    assert (person.idnumber, person.name, person.email) == ("B10901001", "王小明", "a@ntu.tw")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("学号,姓名\n1,王\n".encode("gbk"), "no CSV in UTF-8"),
+        ("id,name\n1,王小明\n".encode("cp950"), "no CSV in UTF-8"),  # of which country cannot be told
+        (b"PK\x03\x04" + bytes(99), "a workbook of Excel's"),
+        (b"\xd0\xcf\x11\xe0" + bytes(99), "a workbook of Excel's"),
+    ],
+)
+def test_a_roster_that_is_no_table_is_called_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "roster.csv").write_bytes(content)
+    with pytest.raises(roster.RosterError, match=said):
+        roster.load(tmp_path / "roster.csv")
+
+
+def test_two_people_of_one_number_are_said(tmp_path: Path) -> None:
+    folder = files(tmp_path / "class", "Ann/a", "Bo/a")
+    people(tmp_path, "name,id,email\nAnn,7,ann@x.edu\nBo,7,bo@x.edu\nAnn,8,ann@x.edu\n")
+    said = pupils.listed(folder, str(tmp_path / "roster.csv"), None, "given").said
+    assert [note for note in said if "gives" in note] == [
+        "the roster gives 7 to Ann and to Bo: whose it is cannot be told by it"
+    ]
 
 
 def test_codes_are_a_persons_and_a_secrets() -> None:

@@ -15,7 +15,7 @@ from tests.suite.grading.test_one_unit import struck
 from tests.suite.grading.test_run import ALL_PASSED
 from tests.suite.grading.toy_class import HONEST, Class
 from trtverify.grading import pupils
-from trtverify.grading.taking import archives
+from trtverify.grading.taking import archives, listing
 from trtverify.grading.taking.intake import NoRoomError, RejectedError, Snapshots, UnreadableError, opened_folder
 
 
@@ -66,13 +66,21 @@ def test_a_date_that_cannot_be_is_a_note_and_on_time(
 
 def test_what_is_not_graded_is_named(a_class: Class) -> None:
     a_class.hand_in("ann")
-    for name in ("bob.rar", "cyd.7z", "notes.txt", ".hidden", ".DS_Store", "x\x1b[2J.rar"):
+    for name in ("ann.rar", "cyd.7z", "notes.txt", ".hidden", ".DS_Store", "x\x1b[2J.txt", "line\nbreak\tx"):
         (a_class.submissions / name).touch()
     said = a_class("run").stderr
-    for name in ("bob.rar", "cyd.7z", "notes.txt", ".hidden", "x\\x1b[2J.rar"):
-        assert name in said
+    for name, why in (
+        ("ann.rar", "a kind of archive that is not read"),
+        ("notes.txt", "neither a folder nor an archive"),
+        (".hidden", "hidden"),
+        ("x\\x1b[2J.txt", "neither a folder nor an archive"),
+        ("line\\nbreak\\tx", "neither a folder nor an archive"),
+    ):
+        assert f"{name} ({why})" in said
     assert ".DS_Store" not in said
-    assert "bob.rar" in a_class("status").stderr
+    assert "notes.txt (neither" in a_class("status").stderr
+    assert set(a_class.verdicts()["cyd"].values()) == {"failed"}
+    assert "expected a folder or an archive" in a_class("show", "cyd").stdout
 
 
 def test_results_among_the_submissions_are_nobodys(a_class: Class) -> None:
@@ -83,7 +91,65 @@ def test_results_among_the_submissions_are_nobodys(a_class: Class) -> None:
         assert a_class.verdicts() == {"ann": ALL_PASSED}
     a_class.out = a_class.submissions / "deep" / "results"
     a_class("run")
-    assert set(a_class.verdicts()) == {"ann", "results"}, "an earlier run's results are a folder like another"
+    said = a_class("run").stderr  # the first made it
+    assert set(a_class.verdicts()) == {"ann"}
+    assert "not graded: deep (it holds the results), results (results of grading)" in said
+
+
+def test_results_are_kept_elsewhere_than_the_submissions(a_class: Class) -> None:
+    a_class.hand_in("ann")
+    for out in (a_class.submissions, a_class.submissions / "ann" / ".."):
+        a_class.out = out
+        assert "cannot be the results too" in a_class("run", status=2).stderr
+        assert [path.name for path in a_class.submissions.iterdir()] == ["ann"]
+
+
+def test_a_results_folder_that_a_student_hands_in_deeper_is_theirs(tmp_path: Path) -> None:
+    """Only what lies at the top of a folder makes it results."""
+    (tmp_path / "class" / "ann" / "lab1").mkdir(parents=True)
+    (tmp_path / "class" / "ann" / "lab1" / "results.sqlite").touch()
+    assert [s.student for s in pupils.listed(tmp_path / "class", None, None, "given").students] == ["ann"]
+
+
+def test_names_that_some_file_systems_take_for_one(tmp_path: Path) -> None:
+    """A note, and files that do not collide; whoever's name has a number in the export is called by it."""
+    for name in ("ann", "Ann", "ren\u00e9", "rene\u0301", "bo"):
+        (tmp_path / "class" / name).mkdir(parents=True)
+    students = pupils.listed(tmp_path / "class", None, None, "given").students
+    noted = {student.student for student in students if "differs from this one only" in "".join(student.notes)}
+    assert noted == {"ann", "Ann", "ren\u00e9", "rene\u0301"}
+    files = listing.file_names(student.student for student in students)
+    assert len({listing.folded(name) for name in files.values()}) == 5
+    assert files["bo"] == "bo"
+    # One who is called as another's file would be takes nobody's place.
+    imitated = listing.file_names(["ann", "Ann", files["Ann"], "x" * 230 + "1", "x" * 230 + "2"])
+    assert len({listing.folded(name) for name in imitated.values()}) == 5
+    for number, name in enumerate(("Ann", "ANN"), 1):
+        (tmp_path / "moodle" / f"{name}_{number}_assignsubmission_file_").mkdir(parents=True)
+    assert [s.student for s in pupils.listed(tmp_path / "moodle", None, None, "given").students] == ["ANN_2", "Ann_1"]
+
+
+def test_a_long_name_is_shortened_once(a_class: Class) -> None:
+    """Whoever looks for a student's files finds them under the name that `show` takes."""
+    a_class.hand_in("n" * 244)
+    a_class("run")
+    a_class("export")
+    (student,) = a_class.verdicts()
+    for place in ("exports/gradescope", "exports/junit", "report/students"):
+        assert [path.stem for path in (a_class.out / place).iterdir()] == [student]
+
+
+def test_a_line_feed_in_a_name_makes_no_line(a_class: Class) -> None:
+    folder = a_class.hand_in("ann\nbob: 99.00 of 9.00 points\tx")
+    (folder / "a\nnote: full marks.engine").touch()
+    a_class("run")
+    (student,) = a_class.verdicts()
+    assert student == "ann\\nbob: 99.00 of 9.00 points\\tx"
+    shown = a_class("show", student).stdout
+    assert not any(line.lstrip().startswith(("bob", "note: full")) for line in shown.splitlines())
+    a_class("export", "--format", "csv")
+    table = (a_class.out / "exports" / "csv" / "class.csv").read_text(encoding="utf-8-sig")
+    assert len(table.splitlines()) == 2
 
 
 @pytest.mark.parametrize("strike", sorted(UNREADABLE))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import functools
+import io
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +46,7 @@ def digest_of(a_class: Class, student: str, scratch: Path) -> str:
     return archives.take(a_class.submissions / student, Snapshots(scratch)).digest
 
 
-def struck(three: Class, fault: Fault, place: Path, monkeypatch: pytest.MonkeyPatch, status: int = 0) -> Said:
+def struck(three: Class, fault: Fault, place: Path, monkeypatch: pytest.MonkeyPatch, status: int | None = 0) -> Said:
     """Grade with a fault in one unit."""
     marks = place / "marks"
     marks.mkdir(parents=True)
@@ -63,6 +65,7 @@ def check(three: Class, fault: Fault, whose: str, said: Said) -> None:
     }
     assert set(found) == set(STUDENTS)
     assert "pending" not in found[whose].values()
+    assert said.status == ("set aside" in said.stdout), "what has no verdict is no success"
     if found[whose] != ALL_PASSED:
         assert f"{whose}: " in said.stdout or "crash" in found[whose].values(), "it is not named"
     if fault.times == 1:
@@ -89,7 +92,7 @@ def property_of(
     else:
         # The first event is what scripts made; each of the six tests begins and ends; the last is the end.
         fault = Fault(strike, digest=digest_of(three, whose, place / "scratch"), after=after, times=times)
-    check(three, fault, whose, struck(three, fault, place, monkeypatch))
+    check(three, fault, whose, struck(three, fault, place, monkeypatch, status=None))
 
 
 @given(chosen=FAULTS)
@@ -115,12 +118,27 @@ def test_one_unit_never_decides_another_at_length(
 def test_what_was_set_aside_is_tried_again_by_resume(
     three: Class, places: Iterator[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = struck(three, Fault("RuntimeError", student="ann"), next(places), monkeypatch)
+    said = struck(three, Fault("RuntimeError", student="ann"), next(places), monkeypatch, status=1)
     assert "set aside, and tried again by `resume`: ann: " in said.stdout
+    assert "6 set aside" in said.stdout
+    assert "not finished: 6 of 18 checks" in said.stderr
     assert set(three.verdicts()["ann"].values()) == {"not gradable"}
-    three("export")
+    page = (three.out / "report" / "index.html").read_text()
+    assert "(set aside)" in page
+    assert "set aside: it could not be graded yet" in (three.out / "report" / "students" / "ann.html").read_text()
+    assert "ann: 0.00 of 9.00 points" in three("show", "ann", status=1).stdout
+    assert "1 students have no verdict on every check yet (ann)" in three("export", status=1).stderr
+    three("export", "--partial")
+    table = csv.DictReader(io.StringIO((three.out / "exports/csv/class.csv").read_text(encoding="utf-8-sig")))
+    assert {line["student"]: (line["possible"], line["complete"]) for line in table} == {
+        "ann": ("9.00", "no"),
+        "bob": ("9.00", "yes"),
+        "cyd": ("9.00", "yes"),
+    }
     three("resume")
     assert three.verdicts() == dict.fromkeys(STUDENTS, ALL_PASSED)
+    assert "(set aside)" not in (three.out / "report" / "index.html").read_text()
+    three("export")
 
 
 def test_if_nothing_can_be_graded_the_run_says_so(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from tests.suite.grading.toy_class import HONEST, TOY, Class
 from trtverify.grading import grade, rubric
+from trtverify.grading.asked import values
+from trtverify.grading.sandbox.limits import Limits
 from trtverify.grading.store import Expected, Store, Student
 from trtverify.grading.worth import rules
 
@@ -130,12 +134,99 @@ def test_points_weights_penalties_and_hints_reach_the_grade(tmp_path: Path) -> N
         ("[limits.tests]\nprocesses = true", "limits.tests.processes should be a whole number"),
         ("[limits.scripts]\nmemory_bytes = 1.5", "limits.scripts.memory_bytes should be a whole number"),
         ("[late]\ngrace_minutes = nan", "late.grace_minutes"),
+        ("[limits.tests]\nwall_seconds = 0.001", "limits.tests.wall_seconds should be a number from 1 to 604,800"),
+        ("[limits.tests]\nmemory_bytes = 4096", "limits.tests.memory_bytes should be a number from"),
+        ("[limits.scripts]\nprocesses = 99999999999999999999", "limits.scripts.processes should be a number from"),
     ],
 )
 def test_a_wrong_rubric_is_refused_by_the_name_of_its_key(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(rubric.RubricError) as refusal:
         load(tmp_path, text)
     assert named in str(refusal.value)
+
+
+def test_every_limit_has_bounds_that_its_default_keeps(tmp_path: Path) -> None:
+    for key, value in dataclasses.asdict(Limits()).items():
+        assert getattr(load(tmp_path, f"[limits.tests]\n{key} = {value}").test_limits, key) == value
+        with pytest.raises(rubric.RubricError, match=f"limits.tests.{key} should be a number from"):
+            load(tmp_path, f"[limits.tests]\n{key} = {10**30}")
+
+
+def test_what_a_rubric_does_not_say_stays_as_shipped(tmp_path: Path) -> None:
+    shipped = rubric.load(rubric.DEFAULT)
+    path = tmp_path / "mine.toml"
+
+    def beside(text: str) -> rubric.Rubric:
+        path.write_text(text)
+        return rubric.load(path, rubric.DEFAULT)
+
+    assert beside("") == shipped
+    assert beside("[labs.lab3]\nweight = 1.0\n") == shipped
+    heavier = beside("[labs.lab3]\nweight = 2\nfiles = []\n[late]\nper_day = 0.2\n[limits.tests]\nprocesses = 99\n")
+    assert (heavier.weights["lab3"], heavier.weights["lab1"]) == (Decimal(2), Decimal(1))
+    assert (heavier.gates, heavier.files["lab3"]) == (shipped.gates, ())
+    assert heavier.files["lab1"] == shipped.files["lab1"]
+    assert heavier.late == dataclasses.replace(shipped.late, per_day=Decimal("0.2"))
+    assert heavier.test_limits == dataclasses.replace(shipped.test_limits, processes=99)
+    off = beside("[labs.lab1]\ngates = []\n")
+    assert off.gates == {**shipped.gates, "lab1": ()}
+    with pytest.raises(rubric.RubricError, match=r"mine\.toml: labs\.lab1\.wheight is unknown"):
+        beside("[labs.lab1]\nwheight = 1\n")
+
+
+def test_a_run_with_a_partial_rubric_keeps_the_gates_of_its_tests(
+    a_class: Class, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the tests that are run, and with `resume` and `export` as with `run`."""
+    suite = tmp_path / "suite"
+    shutil.copytree(TOY, suite, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr("tests.suite.grading.toy_class.TOY", suite)
+    gate = "[labs.lab1]\ngates = [{ match = 'test_answer', at_most = 0 }]\n"
+    (suite / "rubric.toml").write_text(gate + "[late]\nper_day = 0.5\n")
+    (tmp_path / "mine.toml").write_text("[labs.lab1]\nweight = 1.0\ndeadline = 2020-01-01T00:00:00Z\n")
+    a_class.hand_in("ann", {"answer.json": {**HONEST, "answer": 41}, "parsed.txt": b"fine"})
+    a_class.hand_in("bob")
+    said = a_class("run", "--rubric", str(tmp_path / "mine.toml"))
+    assert "no penalty" not in said.stderr
+    shown = a_class("show", "ann").stdout
+    assert "lab capped" in shown
+    assert "handed in late" in a_class("show", "bob").stdout
+    assert "was" not in a_class("run").stderr.replace("was made", "")
+    (suite / "rubric.toml").unlink()
+    assert "rubric.toml" in a_class("show", "ann", status=2).stderr
+
+
+def test_a_deadline_that_costs_nothing_is_said(a_class: Class, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[labs.lab1]\ndeadline = 2020-01-01T00:00:00Z\n")
+    a_class.hand_in("ann")
+    said = a_class("run", "--rubric", str(tmp_path / "mine.toml")).stderr
+    assert "there is a deadline, and no penalty for missing it" in said
+    assert "lateness costs nothing" in a_class("show", "ann").stdout
+    (tmp_path / "mine.toml").write_text("[labs.lab1]\ndeadline = 2020-01-01T00:00:00Z\n[late]\nper_day = 0.1\n")
+    assert "no penalty" not in a_class("run").stderr
+    assert "lateness costs nothing" not in a_class("show", "ann").stdout
+
+
+@pytest.mark.parametrize("points", ["-1", "float('nan')", "'3'", "True"])
+def test_a_tests_own_points_are_a_number_from_0(
+    a_class: Class, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: str
+) -> None:
+    suite = tmp_path / "suite"
+    shutil.copytree(TOY, suite, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr("tests.suite.grading.toy_class.TOY", suite)
+    odd = f"import pytest\n\n@pytest.mark.lab1\n@pytest.mark.points({points})\ndef test_odd():\n    pass\n"
+    (suite / "tests" / "test_lab1_odd.py").write_text(odd)
+    a_class.hand_in("ann")
+    said = a_class("run", status=2).stderr
+    assert "tests/test_lab1_odd.py::test_odd: points should be a number from 0" in said
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf", "sNaN", "-1", "0", "0.001", "1e9", "1e999999999", "x", ""])
+def test_a_scale_that_is_no_number_of_points_is_misuse(a_class: Class, scale: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        a_class("run", f"--scale={scale}")
+    assert ended.value.code == 2
+    assert values.points("20.005") == Decimal("20.00")
 
 
 IDS = [

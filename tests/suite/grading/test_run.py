@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def test_only_the_labs_asked_for_are_expected(a_class: Class) -> None:
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ("segfault", "exit code"),
+        ("segfault", "exit code 139 (SIGSEGV)"),
         ("exit", "exit code 0"),
         ("memory", "limit on memory"),
         ("hang", "limit on wall clock"),
@@ -135,6 +137,60 @@ def test_a_script_makes_what_was_not_handed_in(a_class: Class) -> None:
     assert "lab1_export_resnet50.py ended with exit code 1: no \\x1b data" in shown
 
 
+def test_a_script_that_ends_well_and_makes_nothing_is_said(a_class: Class) -> None:
+    """Which ran, what is missing, what it wrote instead; and the signal that another died of."""
+    elsewhere = b"open('/sandbox/work/resnet.onnx', 'w').write('made')"
+    died = b"import os; os.kill(os.getpid(), 11)"
+    scripts = {
+        "lab1_export_resnet50.py": b"print('done')",
+        "lab2_export_yolov8.py": elsewhere,
+        "lab5_qat_resnet18_cifar10.py": died,
+    }
+    a_class.hand_in("ann", {"answer.json": HONEST, "parsed.txt": b"fine", **scripts})
+    a_class("run")
+    shown = a_class("show", "ann").stdout
+    said = "ran to its end, and wrote no {} into the folder of its --out, but: {}"
+    assert "lab1_export_resnet50.py " + said.format("resnet50.onnx", "nothing") in shown
+    assert "lab2_export_yolov8.py " + said.format("yolov8n.onnx", "resnet.onnx") in shown
+    assert "lab5_qat_resnet18_cifar10.py ended with exit code 139 (SIGSEGV)" in shown
+    assert "lab5_qat_resnet18_cifar10.py ran to its end" not in shown
+
+
+def test_a_check_that_nobody_survives_is_named(a_class: Class) -> None:
+    a_class.hand_in("ann", {"answer.json": HONEST, "parsed.txt": b"exit"})
+    a_class.hand_in("bob", {"answer.json": {**HONEST, "n": 1}, "parsed.txt": b"exit"})
+    (a_class.submissions / "eve.zip").write_bytes(b"none")
+    said = a_class("run", "--workers", "2").stderr
+    assert "test_parser exceeded its limits or died on everybody's work: is it the check that is at fault?" in said
+    a_class.hand_in("cyd")
+    assert "everybody's work" not in a_class("run").stderr
+
+
+def test_a_disk_without_room_for_a_folder_is_one_sentence(a_class: Class, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_class.hand_in("ann")
+
+    made = tempfile.mkdtemp
+
+    def full(suffix: str | None = None, prefix: str | None = None, folder: str | None = None) -> str:
+        if (prefix or "").startswith("grading-job-"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+        return made(suffix, prefix, folder)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    assert a_class("run", status=2).stderr == "error: [Errno 28] No space left on device: '/tmp/x'\n"
+
+
+def test_whoever_stops_reading_hears_no_complaint(a_class: Class) -> None:
+    a_class.hand_in("ann")
+    a_class("run")
+    with a_class.started("show", "ann") as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == ""
+        assert program.wait(60) == 141
+
+
 def test_an_unusable_submission_fails_and_says_why(a_class: Class) -> None:
     a_class.hand_in("ann")
     (a_class.submissions / "eve.zip").write_bytes(b"no archive")
@@ -145,7 +201,7 @@ def test_an_unusable_submission_fails_and_says_why(a_class: Class) -> None:
     assert set(found) == {"ann", "eve", "mal"}
     assert found["ann"] == ALL_PASSED
     assert set(found["eve"].values()) == set(found["mal"].values()) == {"failed"}
-    assert "no readable zip or tar" in a_class("show", "eve").stdout
+    assert "it is no zip or tar archive" in a_class("show", "eve").stdout
 
 
 def test_two_submissions_of_one_student_are_refused(a_class: Class) -> None:

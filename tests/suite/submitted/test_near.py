@@ -56,3 +56,12 @@ def test_a_folder_of_a_million_is_not_read_to_its_end(tmp_path: Path, monkeypatc
         (tmp_path / f"{number:02}.txt").touch()
     (tmp_path / "deep").mkdir()
     assert near.near([tmp_path], "resnet50.onnx") is None
+
+
+def test_a_plain_file_called_as_a_labs_folder_hides_nothing(tmp_path: Path) -> None:
+    """What lies at the top is found, and what lies nowhere is missing, not unreadable."""
+    (tmp_path / "lab3").write_bytes(b"notes")
+    (tmp_path / "mobilenet_v2.onnx").write_bytes(b"model")
+    submission = Submission(tmp_path, None)  # type: ignore[arg-type]
+    assert submission.find("lab3", "mobilenet_v2.onnx") == tmp_path / "mobilenet_v2.onnx"
+    assert submission.find("lab3", "layer_info.json") is None
