@@ -266,7 +266,9 @@ def graded(labs: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
         if name in cheats:
             cheats[name](submission)
     before = digest(a_class.submissions)
-    options = ["--photos", str(photos.parent), f"--pytest-option=-k={ROWS}"]
+    rubric = folder / "rubric.toml"  # its gates are of checks that are left out here
+    rubric.write_text("".join(f"[labs.lab{number}]\ngates = []\n" for number in range(1, 6)))
+    options = ["--photos", str(photos.parent), "--rubric", str(rubric), f"--pytest-option=-k={ROWS}"]
     with none_left(folder):
         a_class("run", "--suite", str(REPOSITORY), "--labs", ",".join(LABS), "--workers", "2", *options)
     assert digest(a_class.submissions) == before

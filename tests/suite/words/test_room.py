@@ -12,10 +12,6 @@ ERRORS = {
     "OSError(122, 'Quota')": (0, 1),
     "OSError(2, 'gone')": (1, 0),
 }
-    "OSError(28, 'No space left on device')": (0, 1),
-    "OSError(122, 'Quota')": (0, 1),
-    "OSError(2, 'gone')": (1, 0),
-}
 
 
 @pytest.mark.parametrize("error", ERRORS)
