@@ -217,6 +217,12 @@ class TestMobileNetV2(OnnxClaims, FunctionClaims, ClassifierClaims, SpeedupClaim
             ),
             look=_("hand in layer_info.json as trtexec wrote it"),
         )
+        require(
+            not found.crowded,
+            expected=_("kernels that compute one convolution each, or a few"),
+            found=_("one for all of {names}").format(names=found.crowded[0][:160] if found.crowded else ""),
+            look=_("hand in layer_info.json as trtexec wrote it"),
+        )
 
 
 @pytest.mark.lab3

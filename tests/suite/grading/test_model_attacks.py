@@ -147,14 +147,6 @@ def in_one_layer(folder: Path) -> None:
     path.write_text(json.dumps({"Layers": [{**described["Layers"][0], "Name": everything}]}), encoding="utf-8")
 
 
-def names_alone(folder: Path) -> None:
-    """What TensorRT writes of an engine that was built without detailed verbosity."""
-    layer_info(folder)
-    path = folder / "layer_info.json"
-    layers = json.loads(path.read_text(encoding="utf-8"))["Layers"]
-    path.write_text(json.dumps({"Layers": [layer["Name"] for layer in layers]}), encoding="utf-8")
-
-
 def calibrate_with(folder: Path, batch: np.ndarray[Any, Any], split: str = "calibration") -> None:
     """Hand in other calibration images."""
     place = folder / "calibration_data"
@@ -162,7 +154,8 @@ def calibrate_with(folder: Path, batch: np.ndarray[Any, Any], split: str = "cali
     shutil.rmtree(place)
     place.mkdir()
     np.save(place / "batch_000.npy", batch)
-    (place / "manifest.json").write_text(json.dumps({**manifest, "split": split}), encoding="utf-8")
+    said = {name: value for name, value in manifest.items() if name not in ("batches", "count", "data")}
+    (place / "manifest.json").write_text(json.dumps({**said, "split": split}), encoding="utf-8")
 
 
 def copied_cache(folder: Path, **said: object) -> None:
@@ -208,7 +201,6 @@ CHEATS: dict[str, tuple[Callable[[Path], object], str]] = {
         "test_layer_information_is_this_models",
     ),
     "all layers in one": (in_one_layer, "test_layer_information_is_this_models"),
-    "layers that are names alone": (names_alone, "test_layer_information_is_fp16"),
     "test images by their own word": (
         lambda f: calibrate_with(f, np.concatenate(list(map(np.load, (f / "calibration_data").glob("*.npy")))), "test"),
         NO_DATA,
