@@ -405,7 +405,7 @@ def broken(content: bytes) -> Iterator[tuple[str, bytes]]:
     yield "cut short", content[: len(content) // 2]
     yield "a list", b"[" + content + b"]"
     yield "two documents", content + content
-    yield "in UTF-16", content.decode("utf-8").encode("utf-16")
+    yield "in UTF-32", content.decode("utf-8").encode("utf-32")
     yield "with NaN", content.replace(b"{", b'{"figure": NaN,', 1)
     yield "with a key twice", content.replace(b"{", b'{"schema": 1, "schema": 1,', 1)
     yield "nested without end", b'{"a":' * 200 + b"1" + b"}" * 200

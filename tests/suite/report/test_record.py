@@ -58,8 +58,10 @@ def test_curves_need_a_list_of_rows(epochs: Any) -> None:
 def test_a_failure_keeps_its_parts() -> None:
     """The report shows cause, evidence and next step apart; the terminal shows the same sentences."""
     with pytest.raises(FindingError) as caught:
-        fail(expected="a\nb", found="c", look="d")
-    assert (caught.value.finding.expected, caught.value.finding.found, caught.value.finding.look) == ("a\nb", "c", "d")
+        fail(expected="a\n  b", found="c\nnext: e", look="d")
+    parts = caught.value.finding
+    # What is indented is ours; a student's own line feed begins no line, which could pose as a label.
+    assert (parts.expected, parts.found, parts.look) == ("a\n  b", "c\\nnext: e", "d")
     assert caught.value.pytrace is False
     assert of_report(_report(caught)) == ("failed", str(caught.value.finding))
 
