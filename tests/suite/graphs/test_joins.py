@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.suite import tiny
 from trtverify.fixtures.graphs import convert
-from trtverify.fixtures.graphs.joins import free_of_qdq, joins
+from trtverify.fixtures.graphs.joins import free_of_qdq, joins, scalars
 
 
 def model(*nodes: Any, outputs: tuple[str, ...] = ("y",)) -> Any:
@@ -83,3 +83,22 @@ def test_what_a_builder_is_given(tmp_path: Path) -> None:
     assert sorted(producers[name] for name in add.input) == ["Conv", "DequantizeLinear"]
     (pool,) = [n for n in made.graph.node if n.op_type == "GlobalAveragePool"]
     assert producers[pool.input[0]] == "DequantizeLinear"
+
+
+def test_scales_of_one_element_become_scalars() -> None:
+    """Whatever shape an exporter gives them, and nothing else changes."""
+    scale = numpy_helper.from_array(np.array([0.5], np.float32), "scale")
+    other = numpy_helper.from_array(np.array([2.0], np.float32), "other")
+    zero = helper.make_node("Constant", [], ["zero"], value=numpy_helper.from_array(np.zeros(1, np.int8), "z"))
+    nodes = [
+        zero,
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Mul", ["d", "other"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, 1, [1, 4]) for name in ("x", "y")]
+    model = helper.make_model(helper.make_graph(nodes, "g", ports[:1], ports[1:], [scale, other]))
+    scalars(model)
+    held = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    assert held == {"scale": [], "other": [1]}
+    assert list(model.graph.node[0].attribute[0].t.dims) == []
