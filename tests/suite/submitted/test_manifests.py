@@ -10,7 +10,7 @@ import pytest
 
 from trtverify.fixtures.networks.models import RESNET18_QAT, RESNET50
 from trtverify.fixtures.submitted.calibration import CalibrationSet
-from trtverify.fixtures.submitted.manifests import accuracy, contradictions, most_apart, of_calibration
+from trtverify.fixtures.submitted.manifests import _preprocessing, accuracy, contradictions, most_apart, of_calibration
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 FILES = (("batch_000.npy", "ab" * 32, 8), ("batch_001.npy", "cd" * 32, 8))
@@ -109,3 +109,18 @@ def test_the_reference_manifests_are_true(labs: Any) -> None:
     folder = labs("lab5")
     manifest = json.loads((folder / f"{RESNET18_QAT.name}.manifest.json").read_text(encoding="utf-8"))
     assert list(contradictions(manifest, folder / RESNET18_QAT.file, RESNET18_QAT)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"channels": "BGR"}, "channels: BGR"),
+        ({"channels": "RGB", "divisor": 255, "mean": [0.485, 0.456, 0.406]}, ""),
+        ({"divisor": 1, "mean": [0.485, 0.456, 0.406]}, "divisor: 1"),
+        ({"divisor": 1, "mean": [123.675, 116.28, 103.53]}, ""),
+        ({"channels": 3}, ""),
+    ],
+)
+def test_what_is_said_of_preprocessing(said: dict[str, Any], told: str) -> None:
+    found = "; ".join(_preprocessing({"preprocessing": said}, imagenet=True))
+    assert (told in found) if told else not found
