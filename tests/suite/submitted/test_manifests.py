@@ -114,7 +114,7 @@ def test_the_reference_manifests_are_true(labs: Any) -> None:
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ({"channels": "BGR"}, "channels: BGR"),
+        ({"channels": "BGR"}, "where these weights take RGB"),
         ({"channels": "RGB", "divisor": 255, "mean": [0.485, 0.456, 0.406]}, ""),
         ({"divisor": 1, "mean": [0.485, 0.456, 0.406]}, "divisor: 1"),
         ({"divisor": 1, "mean": [123.675, 116.28, 103.53]}, ""),
