@@ -48,14 +48,19 @@ def _folders(person: Person, content: Path, share: Path, lab: str) -> Path:
     return share / f"{name}.tar.gz"
 
 
-def _moodle(person: Person, content: Path, share: Path, lab: str) -> Path:
-    named = person.kind.called if person.kind is not None and person.kind.called else person.name
-    folder = share / f"{named}_{person.id}_assignsubmission_file_"
+def _in_a_folder(person: Person, content: Path, folder: Path) -> Path:
+    """As files, or as the archive that every second one hands in."""
     if content.is_dir() and (person.kind is not None or person.number % 2):
         return _copied(content, folder)
     folder.mkdir()
     _put(content, folder / f"work{_suffix(content)}") if content.is_file() else _zipped(content, folder / "hw.zip", "")
     return folder
+
+
+def _moodle(person: Person, content: Path, share: Path, lab: str) -> Path:
+    named = person.kind.called if person.kind is not None and person.kind.called else person.name
+    folder = share / f"{named}_{person.id}_assignsubmission_file_"
+    return _in_a_folder(person, content, folder)
 
 
 def _canvas(person: Person, content: Path, share: Path, lab: str) -> Path:
@@ -73,11 +78,7 @@ def _canvas(person: Person, content: Path, share: Path, lab: str) -> Path:
 
 def _gradescope(person: Person, content: Path, share: Path, lab: str) -> Path:
     folder = share / f"{_HOST}{person.id}"
-    if content.is_dir() and (person.kind is not None or person.number % 2):
-        return _copied(content, folder)
-    folder.mkdir()
-    _put(content, folder / f"work{_suffix(content)}") if content.is_file() else _zipped(content, folder / "hw.zip", "")
-    return folder
+    return _in_a_folder(person, content, folder)
 
 
 def _github(person: Person, content: Path, share: Path, lab: str) -> Path:

@@ -42,6 +42,14 @@ def test_another_name_is_not(tmp_path: Path, other: str) -> None:
     assert caught.value.finding.found == "no such file"
 
 
+@pytest.mark.parametrize(
+    "other", ["Calibration_Data", "calibration data", "out/calibration_data", "calibration_data (1)"]
+)
+def test_a_folder_has_near_names_too(tmp_path: Path, other: str) -> None:
+    (tmp_path / other).mkdir(parents=True)
+    assert near.near([tmp_path], "calibration_data") == other
+
+
 def test_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "resnet50.onnx").write_bytes(b"x")
