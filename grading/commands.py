@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trtverify.fixtures.words import messages
@@ -17,7 +17,7 @@ from trtverify.fixtures.words.columns import in_words, padded, verdict_word
 from trtverify.fixtures.words.messages import _
 
 from . import exports, grade, pool, rubric
-from .asked import values
+from .asked.parser import Command, parser
 from .sandbox import control_groups, selftest
 from .sandbox.launch import SandboxUnavailableError
 from .sandbox.untrusted_text import one_line
@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     141, as a shell has it, is that whoever read the output went away.
     """
     messages.use_language(messages.asked(sys.argv[1:] if words is None else words))
-    options = _parser().parse_args(words)
+    options = parser(_COMMANDS, tuple(exports.FORMATS)).parse_args(words)
     try:
         status: int = options.command(options)
         sys.stdout.flush()
@@ -326,145 +326,13 @@ def _selftest(_options: argparse.Namespace) -> int:
     return _UNSAFE if selftest.main() else _DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trtverify grading",
-        description=_(
-            "Grade a folder of submissions, one folder or archive (zip, tar) for each student, named for them. "
-            "Nothing a student hands in runs outside a sandbox, and no verdict is lost when a run is interrupted."
-        ),
-    )
-    parser.add_argument("--lang", choices=messages.LANGUAGES, help=_("the language (default: the locale's)"))
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help=_("grade a class"))
-    run.add_argument(
-        "submissions", type=values.folder, metavar="SUBMISSIONS", help=_("folder of students' folders and archives")
-    )
-    _out(run)
-    run.add_argument(
-        "--labs", type=values.labs, metavar="lab1,lab4", help=_("grade these labs only (default: all five)")
-    )
-    _workers(run)
-    run.add_argument(
-        "--rubric",
-        type=values.file,
-        help=_(
-            "weights, deadlines, gates, hints (default: as these results were started, or rubric.toml of the tests)"
-        ),
-    )
-    run.add_argument(
-        "--hidden-tests",
-        type=values.folder,
-        metavar="DIR",
-        help=_("your own tests; students see neither name nor text"),
-    )
-    run.add_argument(
-        "--photos", type=values.folder, metavar="DIR", help=_("real photographs to compare and calibrate with")
-    )
-    run.add_argument(
-        "--cifar10", type=values.folder, metavar="DIR", help=_("CIFAR-10 as train/<class>/*, test/<class>/*")
-    )
-    run.add_argument("--gpu", action=argparse.BooleanOptionalAction, help=_("let the sandboxes use this machine's GPU"))
-    run.add_argument("--suite", type=values.folder, metavar="DIR", help=_("the tests (default: this repository's)"))
-    run.add_argument(
-        *("--pytest-option",),
-        action="append",
-        metavar="=OPT",
-        help=_("pass an option to pytest; repeatable"),
-    )
-    run.add_argument(
-        *("--scale",),
-        type=values.points,
-        metavar="N",
-        help=_("what all labs together are worth, whatever their tests' points (default: the rubric's total)"),
-    )
-    run.add_argument(
-        "--roster",
-        type=values.file,
-        metavar="FILE",
-        help=_("class list (CSV) of a platform: whose each submission is"),
-    )
-    run.add_argument(
-        "--submitted",
-        type=values.moment,
-        metavar="TIME",
-        help=_("when everything was handed in, as 2026-12-01T20:00+08:00"),
-    )
-    run.add_argument(
-        *("--gradescope",),
-        type=values.file,
-        metavar="FILE",
-        help=_("Gradescope's submission_metadata.json: time, due date and total points of the one submission"),
-    )
-    run.add_argument(
-        *("--challenge",),
-        type=values.file,
-        metavar="FILE",
-        help=_("the class's secret: evidence must answer to its student's code, see `codes`"),
-    )
-    run.set_defaults(command=_run)
-
-    listing = commands.add_parser("codes", help=_("print each student's code, for pytest --evidence --challenge=CODE"))
-    listing.add_argument("students", nargs="*", metavar="STUDENT", help=_("as their folders are called"))
-    listing.add_argument("--challenge", type=values.file, required=True, metavar="FILE", help=_("the class's secret"))
-    listing.add_argument(
-        "--roster", type=values.file, metavar="FILE", help=_("class list (CSV): a code for every line")
-    )
-    listing.set_defaults(command=_codes)
-
-    resume = commands.add_parser("resume", help=_("go on after an interruption"))
-    _out(resume)
-    _workers(resume)
-    resume.set_defaults(command=_resume)
-
-    status = commands.add_parser("status", help=_("how far grading is, and what is missing"))
-    _out(status)
-    status.set_defaults(command=_status)
-
-    show = commands.add_parser("show", help=_("one student's results, with every message"))
-    show.add_argument("student", metavar="STUDENT")
-    _out(show)
-    show.set_defaults(command=_show)
-
-    export = commands.add_parser(
-        "export", help=_("write the results for a learning platform, as a table, and as web pages")
-    )
-    _out(export)
-    export.add_argument(
-        "--format",
-        action="append",
-        choices=tuple(exports.FORMATS),
-        help=_("this format only; repeatable (default: all)"),
-    )
-    export.add_argument("--partial", action="store_true", help=_("export although checks are still without a verdict"))
-    export.set_defaults(command=_export)
-
-    regrade = commands.add_parser("regrade", help=_("grade again, with the tests and submissions as they are now"))
-    regrade.add_argument("students", nargs="*", metavar="STUDENT", help=_("these students only (default: everybody)"))
-    _out(regrade)
-    _workers(regrade)
-    regrade.set_defaults(command=_regrade)
-
-    check = commands.add_parser("selftest", help=_("try to break each wall of the sandbox, and say which hold"))
-    check.set_defaults(command=_selftest)
-    for command in (run, listing, resume, status, show, export, regrade, check):
-        command.add_argument("--lang", choices=messages.LANGUAGES, help=_("the language (default: the locale's)"))
-    return parser
-
-
-def _out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="RESULTS", help=_("folder that results are kept in"))
-
-
-def _workers(parser: argparse.ArgumentParser) -> None:
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--workers", type=values.count, default=1, metavar="N", help=_("submissions graded at a time (default: 1)")
-    )
-    where.add_argument(
-        *("--scheduler",),
-        type=values.address,
-        metavar="tcp://HOST:PORT",
-        help=_("grade on the workers of this Dask scheduler (tcp:// or tls://) instead of on this machine"),
-    )
+_COMMANDS: Mapping[str, Command] = {
+    "run": _run,
+    "codes": _codes,
+    "resume": _resume,
+    "status": _status,
+    "show": _show,
+    "export": _export,
+    "regrade": _regrade,
+    "selftest": _selftest,
+}
